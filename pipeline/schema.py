@@ -42,7 +42,7 @@ class Caption:
     key: str
     """Unique; the input's own key where it has one."""
     caption: str
-    """As given, except that line breaks and tabs are spaces and the ends are stripped; "" where there is none."""
+    """As given, with every run of white space as one space and none at the ends; "" where there is none."""
     image: str | None
     """Where the image is: a tar member, a path, or a URL; None where the input names no image."""
     source: str

@@ -1,0 +1,302 @@
+"""The first stage: whatever holds captions -> `Caption` rows with a stable key.
+
+A reader yields rows in the input's order. A file or row it cannot read is named in `faults`; nothing is dropped
+silently. Formats: WebDataset and img2dataset tars, Parquet, CC3M's tsv, CleanCLIP's csv, COCO captions, jsonl.
+"""
+
+import csv
+import glob
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow.parquet as pq
+from braceexpand import braceexpand
+
+from pipeline.errors import UserError
+from pipeline.schema import Caption
+from pipeline.storage import open_text, read_json, read_tar
+
+IMAGE_EXTENSIONS: Final = ("jpg", "jpeg", "png", "webp")
+FORMAT_OF_SUFFIX: Final = {
+    ".tar": "webdataset",
+    ".parquet": "parquet",
+    ".tsv": "cc3m",
+    ".csv": "csv",
+    ".json": "coco",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+}
+FORMATS: Final = ("webdataset", "parquet", "cc3m", "csv", "coco", "jsonl")
+CAPTION_NAMES: Final = ("caption", "text", "title", "sentence", "alt_text", "raw")
+IMAGE_NAMES: Final = ("image", "image_path", "filepath", "file_name", "path", "url", *IMAGE_EXTENSIONS)
+KEY_NAMES: Final = ("__key__", "key", "id")
+csv.field_size_limit(2**27)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputOptions:
+    """What to read, and how."""
+
+    input: str
+    """A file, a folder, a glob or a brace pattern; several joined with `::`."""
+    format: str | None = None
+    """One of FORMATS; None detects it from the file names."""
+    caption_column: str | None = None
+    """Column or JSON field of the caption; None looks for the usual names."""
+
+    def __post_init__(self) -> None:
+        if self.format is not None and self.format not in FORMATS:
+            raise UserError(f"unknown format {self.format!r}; one of: {', '.join(FORMATS)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """The files of an input, all of one format."""
+
+    files: tuple[Path, ...]
+    format: str
+    caption_column: str | None = None
+
+    def rows(self, file: Path, *, faults: list[str]) -> Iterator[Caption]:
+        """The captions of one of the files, in order; `faults` takes the name of everything unreadable."""
+        return _READERS[self.format](file, self.caption_column, faults)
+
+
+def open_source(options: InputOptions) -> Source:
+    """The files that `options.input` names and their format; UserError where there are none or they differ."""
+    files = [file for part in options.input.split("::") for file in _expand(part, options.format)]
+    if options.format is not None:
+        return Source(files=tuple(files), format=options.format, caption_column=options.caption_column)
+    formats = {_format_of(file) for file in files}
+    if len(formats) > 1:
+        raise UserError(
+            f"{options.input}: files of several formats ({', '.join(sorted(formats))}); name one kind"
+        )
+    return Source(files=tuple(files), format=formats.pop(), caption_column=options.caption_column)
+
+
+def _format_of(path: Path) -> str:
+    name = path.name.removesuffix(".gz")
+    found = FORMAT_OF_SUFFIX.get(Path(name).suffix.lower())
+    if found is None:
+        allowed = ", ".join(FORMAT_OF_SUFFIX)
+        raise UserError(f"{path}: cannot tell the format from the name ({allowed}); say it with --format")
+    return found
+
+
+def _expand(pattern: str, format: str | None) -> list[Path]:
+    """The files of one pattern, in order. Braces may name files that do not exist: gaps in a range are usual."""
+    if re.match(r"^[a-z0-9]+://", pattern):
+        raise UserError(f"{pattern}: only local files are read; download it first")
+    if Path(pattern).is_file():
+        return [Path(pattern)]
+    if Path(pattern).is_dir():
+        return _folder(Path(pattern), format)
+    try:
+        names = list(braceexpand(pattern)) if "{" in pattern else [pattern]
+    except ValueError as error:
+        raise UserError(f"{pattern}: unbalanced braces") from error
+    found = [
+        Path(match)
+        for name in names
+        for match in ([name] if Path(name).is_file() else sorted(glob.glob(name)))
+    ]
+    if not found:
+        raise UserError(f"{pattern}: no such file, folder or pattern")
+    return found
+
+
+def _folder(folder: Path, format: str | None) -> list[Path]:
+    """The files of a folder: its tars where it has any (img2dataset writes Parquet and JSON beside them)."""
+    names = sorted(
+        path for path in folder.iterdir() if path.is_file() and not path.name.startswith((".", "_"))
+    )
+    formats = [format] if format else list(FORMATS)
+    for wanted in formats:
+        found = [
+            p
+            for p in names
+            if FORMAT_OF_SUFFIX.get(Path(p.name.removesuffix(".gz")).suffix.lower()) == wanted
+        ]
+        if found:
+            return found
+    raise UserError(
+        f"{folder}: no {format or 'caption'} files in this folder ({', '.join(FORMAT_OF_SUFFIX)})"
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------- the rows
+def clean(caption: object) -> str:
+    """The caption on one line: any other value than text is none; lone surrogates become U+FFFD."""
+    if not isinstance(caption, str):
+        return ""
+    return " ".join(caption.encode("utf-8", "replace").decode("utf-8").replace("\0", " ").split())
+
+
+def row_key(image: str | None, caption: str) -> str:
+    """The key of a row whose input has none: SHA-256 of image reference and caption, 32 hex digits."""
+    return hashlib.sha256(f"{image or ''}\n{caption}".encode()).hexdigest()[:32]
+
+
+def _own_key(key: object) -> str | None:
+    """The input's key as a WebDataset key: a dot would start the extension, a slash a folder. None = it has none."""
+    if key is None or key == "":
+        return None
+    return re.sub(r"[^\w-]", "_", str(key))[:200]
+
+
+def _choose(
+    names: list[str], wanted: str | None, usual: tuple[str, ...], path: Path, what: str
+) -> str | None:
+    if wanted is not None:
+        if wanted not in names:
+            raise UserError(f"{path}: no column {wanted!r}; it has: {', '.join(names)}")
+        return wanted
+    lower = {name.lower(): name for name in reversed(names)}
+    found = next((lower[name] for name in usual if name in lower), None)
+    if found is None and what == "caption":
+        raise UserError(f"{path}: no caption column ({', '.join(usual)}); it has: {', '.join(names)}; "
+                        "name it with --caption-column")  # fmt: skip
+    return found
+
+
+def _webdataset(path: Path, column: str | None, faults: list[str]) -> Iterator[Caption]:
+    for sample in read_tar(path, wanted=frozenset(("txt", "json")), faults=faults):
+        image = next((sample.names[e] for e in IMAGE_EXTENSIONS if e in sample.names), None)
+        caption = clean(sample.members.get("txt", b"").decode("utf-8", "replace"))
+        if (not caption or column) and "json" in sample.members:
+            caption = clean(
+                _json_caption(sample.members["json"], column, f"{path.name}: {sample.key}.json", faults)
+            )
+        yield Caption(key=sample.key, caption=caption, image=image, source=str(path))
+
+
+def _json_caption(data: bytes, column: str | None, where: str, faults: list[str]) -> object:
+    try:
+        fields = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        faults.append(f"{where}: {error}")
+        return None
+    if not isinstance(fields, dict):
+        return None
+    names = (column,) if column else CAPTION_NAMES
+    return next((fields[name] for name in names if name in fields), None)
+
+
+def _parquet(path: Path, column: str | None, faults: list[str]) -> Iterator[Caption]:
+    try:
+        file = pq.ParquetFile(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is no Parquet file: {error}") from error
+    names = file.schema_arrow.names
+    caption_name = _choose(names, column, CAPTION_NAMES, path, "caption")
+    image_name = _choose(names, None, IMAGE_NAMES, path, "image")
+    key_name = _choose(names, None, KEY_NAMES, path, "key")
+    number = 0
+    for batch in file.iter_batches(
+        batch_size=1_000, columns=[n for n in (caption_name, image_name, key_name) if n]
+    ):
+        for row in batch.to_pylist():
+            caption, image = clean(row[caption_name]), row.get(image_name)
+            if not isinstance(image, str | None):  # bytes, or the {bytes, path} of Hugging Face data sets
+                image = f"{image_name}[{number}]"
+            number += 1
+            yield Caption(
+                key=_own_key(row.get(key_name)) or row_key(image, caption),
+                caption=caption,
+                image=image,
+                source=str(path),
+            )
+
+
+def _cc3m(path: Path, column: str | None, faults: list[str]) -> Iterator[Caption]:
+    """Conceptual Captions: caption TAB url, no header, no quoting."""
+    with open_text(path) as file:
+        for number, line in enumerate(file, start=1):
+            caption, tab, url = line.rstrip("\r\n").partition("\t")
+            if not tab:
+                faults.append(f"{path.name}: line {number} has no tab")
+            caption = clean(caption)
+            image = url.split("\t")[0].strip() or None
+            yield Caption(key=row_key(image, caption), caption=caption, image=image, source=str(path))
+
+
+def _csv(path: Path, column: str | None, faults: list[str]) -> Iterator[Caption]:
+    """CleanCLIP's csv: a header with `image,caption`; image paths are relative to the csv."""
+    with open_text(path) as file:
+        reader = csv.DictReader((line.replace("\0", " ") for line in file), strict=False)
+        names = [name for name in reader.fieldnames or [] if name]
+        caption_name = _choose(names, column, CAPTION_NAMES, path, "caption")
+        image_name = _choose(names, None, IMAGE_NAMES, path, "image")
+        key_name = _choose(names, None, KEY_NAMES, path, "key")
+        for row in reader:
+            if None in row or None in row.values():
+                faults.append(f"{path.name}: line {reader.line_num} has not {len(names)} fields")
+            yield _named_row(row, caption_name, image_name, key_name, path)
+
+
+def _named_row(
+    row: dict[str, Any], caption: str | None, image: str | None, key: str | None, path: Path
+) -> Caption:
+    text, reference = clean(row.get(caption or "")), row.get(image or "")
+    reference = str(reference).strip() or None if reference is not None else None
+    return Caption(
+        key=_own_key(row.get(key or "")) or row_key(reference, text),
+        caption=text,
+        image=reference,
+        source=str(path),
+    )
+
+
+def _jsonl(path: Path, column: str | None, faults: list[str]) -> Iterator[Caption]:
+    with open_text(path) as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                faults.append(f"{path.name}: line {number}: {error}")
+                row = {}
+            if not isinstance(row, dict):
+                faults.append(f"{path.name}: line {number} is no JSON object")
+                row = {}
+            names = {name.lower(): name for name in row}
+            caption = column or next((names[n] for n in CAPTION_NAMES if n in names), None)
+            image = next((names[n] for n in IMAGE_NAMES if n in names), None)
+            key = next((names[n] for n in KEY_NAMES if n in names), None)
+            yield _named_row(row, caption, image, key, path)
+
+
+def _coco(path: Path, column: str | None, faults: list[str]) -> Iterator[Caption]:
+    """COCO captions: `annotations` with id, image_id and caption, `images` with id and file_name."""
+    data = read_json(path)
+    if not isinstance(data, dict) or not isinstance(data.get("annotations"), list):
+        raise UserError(
+            f'{path}: no COCO captions file (a JSON object with "annotations"); another --format?'
+        )
+    images = data.get("images", [])
+    names = {i["id"]: str(i.get("file_name") or "") for i in images if isinstance(i, dict) and "id" in i}
+    for number, item in enumerate(data["annotations"]):
+        row: dict[str, Any] = item if isinstance(item, dict) else {}
+        if "caption" not in row:
+            faults.append(f"{path.name}: annotation {number} has no caption")
+        image = names.get(row.get("image_id")) or None
+        caption = clean(row.get(column or "caption"))
+        key = _own_key(row.get("id")) or row_key(image, caption)
+        yield Caption(key=key, caption=caption, image=image, source=str(path))
+
+
+_READERS: Final[dict[str, Callable[[Path, str | None, list[str]], Iterator[Caption]]]] = {
+    "webdataset": _webdataset,
+    "parquet": _parquet,
+    "cc3m": _cc3m,
+    "csv": _csv,
+    "coco": _coco,
+    "jsonl": _jsonl,
+}

@@ -1,0 +1,218 @@
+"""The command `pipeline`: one typed function per command; everything heavy is imported inside it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline import __version__
+from pipeline.console import run
+
+if TYPE_CHECKING:
+    from pipeline.captions import InputOptions
+
+app = typer.Typer(
+    help="Captions to counterfactual training data, offline.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Input = Annotated[
+    str,
+    typer.Argument(
+        help="File, folder, glob or brace pattern ('a/{00000..00009}.tar'); several joined with ::"
+    ),
+]
+Out = Annotated[Path, typer.Option("--out", help="Output folder.", show_default=False)]
+Format = Annotated[
+    str | None,
+    typer.Option("--format", help="webdataset, parquet, cc3m, csv, coco or jsonl.", show_default="detected"),
+]
+CaptionColumn = Annotated[
+    str | None, typer.Option(help="Column or JSON field of the caption.", show_default="the usual names")
+]
+Parser = Annotated[
+    str, typer.Option(help="'bundled', the name of an installed spaCy pipeline, or a path to one.")
+]
+Rules = Annotated[
+    str, typer.Option(help="Scene-graph rules: 'default', or 'sng' for SceneGraphParser's own.")
+]
+LexiconFolder = Annotated[
+    Path | None,
+    typer.Option("--lexicons", help="Folder made by build-lexicons.", show_default="the bundled ones"),
+]
+Workers = Annotated[int | None, typer.Option(help="Worker processes.", show_default="one per core")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Make it again, whatever OUT holds of it.")]
+RowsPerShard = Annotated[int, typer.Option(help="Rows per shard where the input is no tar.")]
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    show: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if show:
+        typer.echo(f"pipeline {__version__}")
+        raise typer.Exit
+
+
+@app.command("augment-captions")
+def augment_captions(
+    input: Input,
+    out: Out,
+    lexicons: LexiconFolder = None,
+    parser: Parser = "bundled",
+    rules: Rules = "default",
+    negatives: Annotated[int, typer.Option(help="Counterfactual sub-captions per caption.")] = 10,
+    views: Annotated[int, typer.Option(help="Augmented text views per caption, for CleanCLIP.")] = 4,
+    hardness: Annotated[
+        str, typer.Option(help="Which terms replace: random, near (co-hyponyms) or mixed.")
+    ] = "random",
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+    format: Format = None,
+    caption_column: CaptionColumn = None,
+    shards: Annotated[bool, typer.Option(help="Write WebDataset shards, too.")] = True,
+    images: Annotated[bool, typer.Option(help="Copy the images into the shards.")] = True,
+    rows_per_shard: RowsPerShard = 10_000,
+    workers: Workers = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Captions in, scene graphs, sub-captions and training shards out."""
+    from pipeline.subcaptions import SubcaptionOptions
+
+    stages = ("captions", "scene_graphs", "subcaptions") + (("shards",) if shards else ())
+    subcaptions = SubcaptionOptions(num_negatives=negatives, num_views=views, hardness=hardness, seed=seed)
+    _run(
+        out,
+        stages,
+        workers,
+        input=_input(input, format, caption_column),
+        parser=parser,
+        rules=rules,
+        lexicons=lexicons,
+        subcaptions=subcaptions,
+        images=images,
+        rows_per_part=rows_per_shard,
+        overwrite=overwrite,
+    )
+
+
+@app.command("parse-captions")
+def parse_captions(
+    input: Annotated[str | None, typer.Argument(help="As for augment-captions.", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Output folder.", show_default=False)] = None,
+    parser: Parser = "bundled",
+    rules: Rules = "default",
+    format: Format = None,
+    caption_column: CaptionColumn = None,
+    rows_per_shard: RowsPerShard = 10_000,
+    workers: Workers = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Captions in, scene graphs out (OUT/captions and OUT/scene_graphs)."""
+    if input is None or out is None:
+        raise typer.BadParameter("parse-captions wants INPUT and --out OUT")
+    _run(
+        out,
+        ("captions", "scene_graphs"),
+        workers,
+        input=_input(input, format, caption_column),
+        parser=parser,
+        rules=rules,
+        rows_per_part=rows_per_shard,
+        overwrite=overwrite,
+    )
+
+
+@app.command("write-shards")
+def write_shards(
+    folder: Annotated[Path, typer.Argument(help="A folder with captions/ and subcaptions/.")],
+    images: Annotated[
+        bool, typer.Option(help="Copy the images; --no-images writes text members alone.")
+    ] = True,
+    workers: Workers = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """WebDataset shards (FOLDER/shards) from the sub-captions that FOLDER already holds."""
+    _run(folder, ("shards",), workers, images=images, overwrite=overwrite)
+
+
+def _input(input: str, format: str | None, caption_column: str | None) -> "InputOptions":
+    from pipeline.captions import InputOptions
+
+    return InputOptions(input=input, format=format, caption_column=caption_column)
+
+
+def _run(out: Path, stages: tuple[str, ...], workers: int | None, **options: Any) -> None:
+    from pipeline.engine import usable_cores
+    from pipeline.stages import PipelineOptions, run_stages
+
+    made: PipelineOptions = PipelineOptions(
+        out=out, stages=stages, workers=usable_cores() if workers is None else workers, **options
+    )
+    _print_manifest(out, run_stages(made))
+
+
+def _print_manifest(out: Path, manifest: dict[str, Any]) -> None:
+    rows = manifest["rows"]
+    kept = f"{rows['ok']:,} of {rows['in']:,} rows ok" if rows["status"] else f"{rows['in']:,} rows"
+    rest = ", ".join(f"{count:,} {status}" for status, count in rows["status"].items() if status != "ok")
+    typer.echo(f"{kept}{' (' + rest + ')' if rest else ''}")
+    images = ", ".join(f"{count:,} {status}" for status, count in rows["image_status"].items())
+    if images:
+        typer.echo(f"images: {images}")
+    if rows["duplicate_keys"]:
+        typer.echo(f"{rows['duplicate_keys']:,} rows repeated a key and got a number behind it")
+    for fault in manifest["faults"][:10]:
+        typer.echo(f"warning: {fault}", err=True)
+    if manifest["fault_count"] > 10:
+        typer.echo(
+            f"warning: {manifest['fault_count'] - 10:,} more; the first 100 stand in manifest.json", err=True
+        )
+    typer.echo(f"wrote {out}/manifest.json and {', '.join(f'{out}/{s}' for s in manifest['stages'])}")
+
+
+@app.command("query")
+def query(
+    folder: Annotated[Path, typer.Argument(help="The --out of another command.")],
+    sql: Annotated[
+        str | None, typer.Argument(help="A SELECT, or the name of a saved query.", show_default=False)
+    ] = None,
+    format: Annotated[str, typer.Option("--format", help="table, csv, json or parquet.")] = "table",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File to write to.", show_default="the terminal")
+    ] = None,
+) -> None:
+    """DuckDB over the views captions, scene_graphs, subcaptions, samples and lexicons; no SQL lists saved queries."""
+    import sys
+
+    from pipeline.query import run_query, saved_queries
+
+    if sql is None:
+        for name, text in saved_queries().items():
+            typer.echo(f"{name:18} {text.splitlines()[0].removeprefix('-- ')}")
+        return
+    run_query(folder, sql, format=format, out=out, terminal=sys.stdout)
+
+
+@app.command("verify")
+def verify_folder(folder: Annotated[Path, typer.Argument(help="The --out of another command.")]) -> None:
+    """Check every file of FOLDER against its manifest."""
+    from pipeline.verify import verify
+
+    wrong = verify(folder)
+    for line in wrong:
+        typer.echo(line, err=True)
+    if wrong:
+        raise typer.Exit(1)
+    typer.echo(f"{folder} is what its manifest says")
+
+
+def main() -> None:
+    """The console entry point."""
+    run(app, "pipeline")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+-- Negatives that are, word for word, another caption's positive: false here, true there.
+WITH negatives AS (SELECT key, unnest(negatives).text AS text FROM subcaptions)
+SELECT negatives.key, negatives.text AS negative, subcaptions.key AS positive_of
+FROM negatives JOIN subcaptions ON lower(negatives.text) = lower(subcaptions.positive)
+ORDER BY ALL

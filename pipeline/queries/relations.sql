@@ -1,0 +1,6 @@
+-- The relations that the captions name most often, and the rules that found them.
+SELECT relation.lemma AS relation, relation.rule AS rule, count(*) AS captions
+FROM (SELECT unnest(relations) AS relation FROM scene_graphs)
+GROUP BY ALL
+ORDER BY captions DESC, relation, rule
+LIMIT 50

@@ -1,0 +1,110 @@
+"""The last stage: rows and image bytes -> WebDataset samples, in the layout that img2dataset and open_clip use.
+
+`00000.tar` holds `key.jpg|png|webp` (bytes as given), `key.txt`, `key.json` and whatever else the input's sample
+held; `00000.parquet` has a row per sample; `00000_stats.json` is written last: it exists = the shard is whole.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+
+from pipeline.images import read_images
+from pipeline.schema import NO_CAPTION, Caption
+from pipeline.storage import TarWriter, write_atomically, write_json, write_table
+from pipeline.tables import SAMPLES
+
+OWN_FIELDS: Final = ("key", "caption", "positive", "negatives", "views", "subcaption_status")
+"""The JSON fields that are ours; any other field of the input's JSON is kept as it was."""
+MAX_NAMED_FAULTS: Final = 100
+
+
+def sample_json(row: Mapping[str, Any], upstream: bytes | None) -> bytes:
+    """`key.json`: the input's own fields unchanged, then ours.
+
+    `row` is a row of `subcaptions/`. The flat `pos_0, neg_0, ...` repeat the nested texts for readers that pick one
+    field (open_clip's --json-text-key); where a caption has no positive, `pos_0` is the caption itself.
+    """
+    fields = _upstream_fields(upstream)
+    fields["key"] = row["key"]
+    fields["caption"] = row["caption"]
+    fields["subcaption_status"] = row["status"]
+    fields["positive"] = row["positive"]
+    fields["negatives"] = row["negatives"]
+    fields["views"] = row["views"]
+    fields["pos_0"] = row["positive"] or row["caption"]
+    for number, negative in enumerate(row["negatives"]):
+        fields[f"neg_{number}"] = negative["text"]
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _upstream_fields(upstream: bytes | None) -> dict[str, Any]:
+    try:
+        fields = json.loads(upstream) if upstream else {}
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(fields, dict):
+        return {}
+    flat = ("pos_", "neg_")
+    return {
+        name: value for name, value in fields.items() if name not in OWN_FIELDS and not name.startswith(flat)
+    }
+
+
+def write_shard(
+    captions: Sequence[Caption],
+    subcaptions: pa.Table,
+    *,
+    format: str,
+    folder: Path,
+    number: int,
+    with_images: bool = True,
+) -> dict[str, Any]:
+    """Write shard `number` of these rows (the same keys in the same order) and return its stats."""
+    faults: list[str] = []
+    images = read_images(captions, format=format, faults=faults) if with_images else _no_images(captions)
+    statuses: list[str] = []
+    with write_atomically(folder / f"{number:05d}.tar") as file:
+        tar = TarWriter(file)
+        for caption, row, (members, status) in zip(captions, _rows(subcaptions), images, strict=True):
+            statuses.append(status)
+            upstream = members.pop("json", None)
+            members.pop("txt", None)
+            if row["status"] != NO_CAPTION:
+                members["txt"] = caption.caption.encode()
+            members["json"] = sample_json(row, upstream)
+            tar.write(caption.key, members)
+        tar.close()
+    samples = pa.table(
+        {
+            "key": [caption.key for caption in captions],
+            "caption": [caption.caption for caption in captions],
+            "image": pa.array([caption.image for caption in captions], pa.string()),
+            "source": [caption.source for caption in captions],
+            "status": subcaptions["status"],
+            "image_status": statuses,
+        }
+    )
+    write_table(folder / f"{number:05d}.parquet", samples.cast(SAMPLES))
+    stats = {
+        "count": len(captions),
+        "status": dict(sorted(Counter(subcaptions["status"].to_pylist()).items())),
+        "image_status": dict(sorted(Counter(statuses).items())),
+        "faults": faults[:MAX_NAMED_FAULTS],
+        "fault_count": len(faults),
+    }
+    write_json(folder / f"{number:05d}_stats.json", stats)
+    return stats
+
+
+def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+    for batch in table.to_batches(max_chunksize=500):
+        yield from batch.to_pylist()
+
+
+def _no_images(captions: Sequence[Caption]) -> Iterator[tuple[dict[str, bytes], str]]:
+    for _ in captions:
+        yield {}, "none"
