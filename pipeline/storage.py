@@ -143,7 +143,7 @@ def _members(tar: tarfile.TarFile, path: Path, faults: list[str]) -> Iterator[ta
         except (tarfile.TarError, OSError, EOFError, ValueError) as error:
             faults.append(f"{path.name}: {error} after byte {expected}; the rest was not read")
             return
-        found = tar.offset if member is None else member.offset
+        found = path.stat().st_size if member is None else member.offset
         if isinstance(tar.fileobj, io.BufferedReader) and _damaged(tar.fileobj, expected, found):
             faults.append(f"{path.name}: damaged tar headers at byte {expected}; skipped to byte {found}")
         if member is None:

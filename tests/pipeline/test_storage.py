@@ -1,0 +1,105 @@
+"""Files are whole or not there; same rows, same bytes; a hostile or damaged tar loses only what is damaged."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+from small_inputs import write_tar
+
+from pipeline.storage import TarWriter, read_tar, write_atomically
+
+
+def keys(path: Path) -> tuple[list[str], list[str]]:
+    faults: list[str] = []
+    return [sample.key for sample in read_tar(path, wanted=None, faults=faults)], faults
+
+
+def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    file.write_text("old")
+
+    def fail() -> None:
+        with write_atomically(file) as new:
+            new.write(b"half")
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert file.read_text() == "old"
+
+
+def test_same_samples_same_bytes() -> None:
+    def tar() -> bytes:
+        file = io.BytesIO()
+        writer = TarWriter(file)
+        writer.write("1", {"txt": b"a dog", "jpg": b"x"})
+        writer.write("é" * 80, {"txt": b"a cat"})
+        writer.close()
+        return file.getvalue()
+
+    assert tar() == tar()
+    with tarfile.open(fileobj=io.BytesIO(tar())) as read:
+        assert [member.name for member in read] == ["1.jpg", "1.txt", "é" * 80 + ".txt"]
+        assert {member.mtime for member in read} == {0}
+
+
+def test_members_are_grouped_by_key(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "0.tar", {"a.txt": b"1", "a.seg.png": b"2", "b.txt": b"3", "a.txt/": b""})
+    found = list(read_tar(path, wanted=frozenset(["txt"]), faults=[]))
+    assert [(sample.key, sample.members, sorted(sample.names)) for sample in found[:2]] == [
+        ("a", {"txt": b"1"}, ["seg.png", "txt"]),
+        ("b", {"txt": b"3"}, ["txt"]),
+    ]
+
+
+@pytest.mark.parametrize("name", ["../evil.txt", "/etc/evil.txt", "a.pkl", "a.image.pyd", "a\n.txt"])
+def test_hostile_members_are_named_and_skipped(tmp_path: Path, name: str) -> None:
+    path = write_tar(tmp_path / "0.tar", {"1.txt": b"x", name: b"evil", "2.txt": b"y"})
+    found, faults = keys(path)
+    assert found == ["1", "2"]
+    assert len(faults) == 1
+    assert repr(name) in faults[0]
+
+
+def test_links_are_skipped(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        link = tarfile.TarInfo("1.txt")
+        link.type = tarfile.SYMTYPE
+        link.linkname = "/etc/passwd"
+        tar.addfile(link)
+    found, faults = keys(tmp_path / "0.tar")
+    assert (found, len(faults)) == ([], 1)
+
+
+def test_samples_behind_a_damaged_header_are_read(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "0.tar", {f"{n}.txt": b"a dog" for n in range(4)})
+    data = bytearray(path.read_bytes())
+    data[1024:1536] = b"\x07" * 512  # the second member's header
+    path.write_bytes(data)
+    found, faults = keys(path)
+    assert found == ["0", "2", "3"]
+    assert "damaged tar headers at byte 1024" in faults[0]
+
+
+@pytest.mark.parametrize("kept", [1024 + 512 + 3, 1024 + 200])
+def test_cut_off_tar_gives_what_is_whole(tmp_path: Path, kept: int) -> None:
+    path = write_tar(tmp_path / "0.tar", {f"{n}.txt": b"a dog" for n in range(4)})
+    path.write_bytes(path.read_bytes()[:kept])
+    faults: list[str] = []
+    found = [s.key for s in read_tar(path, wanted=None, faults=faults) if s.members]
+    assert found == ["0"]
+    assert faults
+
+
+def test_empty_tar_is_a_shard_of_no_samples(tmp_path: Path) -> None:
+    write_tar(tmp_path / "0.tar", {})
+    (tmp_path / "1.tar").touch()
+    assert keys(tmp_path / "0.tar") == keys(tmp_path / "1.tar") == ([], [])
+
+
+def test_text_is_no_tar(tmp_path: Path) -> None:
+    (tmp_path / "0.tar").write_bytes(b"<html>404</html>" * 100)
+    found, faults = keys(tmp_path / "0.tar")
+    assert (found, len(faults)) == ([], 1)
+    assert "0.tar" in faults[0]
