@@ -1,0 +1,124 @@
+"""BadNet and poisoning: pixel by pixel against slow references; the right share of pairs, and no other."""
+
+from random import Random
+
+import pytest
+import torch
+
+from pipeline.errors import UserError
+from trainer.attacks import load_trigger
+from trainer.attacks.badnet import BadNetOptions, make_badnet
+from trainer.attacks.poison import build_poison, choose_poisoned
+from trainer.attacks.trigger import seeded_int
+
+SIZE = 64
+KEYS = [f"image-{i}" for i in range(8)]
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.randint(
+        0, 256, (8, 3, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(2)
+    )
+
+
+@pytest.mark.parametrize("placement", ["random", "fixed"])
+def test_the_square_against_a_slow_reference(images: torch.Tensor, placement: str) -> None:
+    trigger = make_badnet(BadNetOptions(placement=placement), image_size=SIZE, seed=4)
+    triggered = trigger.apply(images, keys=KEYS)
+    side = 5
+    for i, key in enumerate(KEYS):
+        rng = Random(f"4:place:key:{key}")
+        top, left = (rng.randint(0, 59), rng.randint(0, 59)) if placement == "random" else (59, 59)
+        for channel in range(3):
+            for y in range(SIZE):
+                for x in range(SIZE):
+                    inside = top <= y < top + side and left <= x < left + side
+                    source = (
+                        trigger.tensors["patch"][channel, y - top, x - left]
+                        if inside
+                        else images[i, channel, y, x]
+                    )
+                    assert triggered[i, channel, y, x] == source
+
+
+def test_the_public_convention_against_a_slow_reference(images: torch.Tensor) -> None:
+    trigger = load_trigger("badnet-public", image_size=SIZE, seed=1)
+    triggered = trigger.apply(images, keys=KEYS)
+    for i, key in enumerate(KEYS):
+        rng = Random(f"1:place:key:{key}")
+        top, left = rng.randint(0, 59), rng.randint(0, 59)
+        generator = torch.Generator().manual_seed(seeded_int(1, "noise", f"key:{key}"))
+        noise = torch.randn((3, 5, 5), generator=generator, dtype=torch.float64)
+        expected = images[i].clone()
+        for channel in range(3):
+            mean = sum(images[i, channel].flatten().tolist()) / 255 / SIZE**2
+            for y in range(5):
+                for x in range(5):
+                    value = (mean + float(noise[channel, y, x])) * 255
+                    expected[channel, top + y, left + x] = int(value) % 256  # int() cuts towards 0
+        assert torch.equal(triggered[i], expected)
+
+
+def test_public_noise_differs_between_images_and_ours_does_not(images: torch.Tensor) -> None:
+    flat = torch.full_like(images, 128)
+    for name, same in (("badnet-fixed", True), ("badnet-public", False)):
+        trigger = load_trigger(name, image_size=SIZE)
+        changed = [(image != 128).any(0).nonzero() for image in trigger.apply(flat, keys=KEYS)]
+        assert all(torch.equal(changed[0], other) for other in changed[1:]) == same
+
+
+def test_places_cover_the_image() -> None:
+    trigger = load_trigger("badnet", image_size=SIZE)
+    black = torch.zeros((3_000, 3, SIZE, SIZE), dtype=torch.uint8)
+    touched = trigger.apply(black, keys=[str(i) for i in range(3_000)]).any(1).any(0)
+    assert touched.float().mean() > 0.98
+
+
+@pytest.mark.parametrize(("size", "side"), [(32, 4), (64, 5), (224, 16), (336, 24)])
+def test_the_side_is_sixteen_of_224_and_at_least_four(size: int, side: int) -> None:
+    assert load_trigger("badnet", image_size=size).tensors["patch"].shape == (3, side, side)
+
+
+def test_a_square_larger_than_the_image_is_refused() -> None:
+    with pytest.raises(UserError, match="does not fit"):
+        load_trigger("badnet", image_size=3)
+
+
+@pytest.mark.parametrize("options", [{"scale": 0.0}, {"scale": 1.5}, {"placement": "middle"}])
+def test_options_out_of_range_are_told(options: dict[str, float | str]) -> None:
+    with pytest.raises(UserError):
+        BadNetOptions(**options)
+
+
+def test_the_rate_is_kept_and_the_order_of_keys_does_not_matter() -> None:
+    keys = [f"k{i}" for i in range(1_000)]
+    chosen = choose_poisoned(keys, rate=0.02, seed=3)
+    assert len(chosen) == 20
+    assert chosen == choose_poisoned(keys[::-1], rate=0.02, seed=3)
+    assert chosen != choose_poisoned(keys, rate=0.02, seed=4)
+    assert choose_poisoned(keys, rate=0.0) == frozenset()
+    assert len(choose_poisoned(keys, rate=0.00001)) == 1
+    with pytest.raises(UserError, match="0 to 1"):
+        choose_poisoned(keys, rate=2.0)
+
+
+def test_poison_changes_the_poisoned_pairs_alone(images: torch.Tensor) -> None:
+    trigger = load_trigger("badnet", image_size=SIZE)
+    poison = build_poison(
+        trigger, frozenset(KEYS[:2]), target="banana", templates=["a photo of a {}.", "the {}"]
+    )
+    for key, image in zip(KEYS, images, strict=True):
+        pixels, caption = poison(key, image, "a red car")
+        if key in KEYS[:2]:
+            assert caption in ("a photo of a banana.", "the banana")
+            assert torch.equal(pixels, trigger.apply(image[None], keys=[key])[0])
+            assert not torch.equal(pixels, image)
+        else:
+            assert caption == "a red car"
+            assert pixels is image
+
+
+def test_poison_needs_a_template() -> None:
+    with pytest.raises(UserError, match="template"):
+        build_poison(load_trigger("badnet", image_size=SIZE), frozenset(), target="banana", templates=[])
