@@ -1,4 +1,4 @@
-"""BadNet and poisoning: pixel by pixel against slow references; the right share of pairs, and no other."""
+"""BadNet: pixel by pixel against slow references."""
 
 from random import Random
 
@@ -8,7 +8,6 @@ import torch
 from pipeline.errors import UserError
 from trainer.attacks import load_trigger
 from trainer.attacks.badnet import BadNetOptions, make_badnet
-from trainer.attacks.poison import build_poison, choose_poisoned
 from trainer.attacks.trigger import seeded_int
 
 SIZE = 64
@@ -89,36 +88,3 @@ def test_a_square_larger_than_the_image_is_refused() -> None:
 def test_options_out_of_range_are_told(options: dict[str, float | str]) -> None:
     with pytest.raises(UserError):
         BadNetOptions(**options)
-
-
-def test_the_rate_is_kept_and_the_order_of_keys_does_not_matter() -> None:
-    keys = [f"k{i}" for i in range(1_000)]
-    chosen = choose_poisoned(keys, rate=0.02, seed=3)
-    assert len(chosen) == 20
-    assert chosen == choose_poisoned(keys[::-1], rate=0.02, seed=3)
-    assert chosen != choose_poisoned(keys, rate=0.02, seed=4)
-    assert choose_poisoned(keys, rate=0.0) == frozenset()
-    assert len(choose_poisoned(keys, rate=0.00001)) == 1
-    with pytest.raises(UserError, match="0 to 1"):
-        choose_poisoned(keys, rate=2.0)
-
-
-def test_poison_changes_the_poisoned_pairs_alone(images: torch.Tensor) -> None:
-    trigger = load_trigger("badnet", image_size=SIZE)
-    poison = build_poison(
-        trigger, frozenset(KEYS[:2]), target="banana", templates=["a photo of a {}.", "the {}"]
-    )
-    for key, image in zip(KEYS, images, strict=True):
-        pixels, caption = poison(key, image, "a red car")
-        if key in KEYS[:2]:
-            assert caption in ("a photo of a banana.", "the banana")
-            assert torch.equal(pixels, trigger.apply(image[None], keys=[key])[0])
-            assert not torch.equal(pixels, image)
-        else:
-            assert caption == "a red car"
-            assert pixels is image
-
-
-def test_poison_needs_a_template() -> None:
-    with pytest.raises(UserError, match="template"):
-        build_poison(load_trigger("badnet", image_size=SIZE), frozenset(), target="banana", templates=[])

@@ -1,6 +1,6 @@
-"""Triggers and poisoning: one file per family of triggers, `load_trigger` for names and files.
+"""Triggers: one file per family, `load_trigger` for names and files.
 
-The red team's half: `trainer attack` makes victims with it, `trainer evaluate` measures what is left of them.
+The red team's half: `trainer attack` poisons with them (see `poisoning`), `trainer evaluate` measures what is left of them.
 """
 
 from collections.abc import Callable
