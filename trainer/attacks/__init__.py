@@ -1,6 +1,6 @@
 """Triggers: one file per family, `load_trigger` for names and files.
 
-The red team's half: `trainer attack` poisons with them (see `poisoning`), `trainer evaluate` measures what is left of them.
+The red team's half: `trainer attack` poisons with them (see `poisoning`), `trainer evaluate` measures what is left.
 """
 
 from collections.abc import Callable
