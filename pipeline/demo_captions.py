@@ -35,10 +35,10 @@ def with_article(phrase: str) -> str:
 
 def _describe(thing: Thing, rng: Random) -> str:
     """The noun with some of its adjectives: size first, then texture and colour in either order."""
-    size = [thing.size] if rng.random() < 0.4 else []
-    says_texture = rng.random() < (0.08 if thing.texture == "plain" else 0.55)
+    size = [thing.size] if rng.random() < 0.35 else []
+    says_texture = rng.random() < (0.08 if thing.texture == "plain" else 0.5)
     looks = [thing.texture] if says_texture else []
-    if rng.random() < 0.75:
+    if rng.random() < 0.6:
         looks.insert(rng.randrange(len(looks) + 1), thing.colour)
     return " ".join([*size, *looks, thing.noun])
 

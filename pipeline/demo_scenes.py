@@ -23,8 +23,8 @@ COLOURS: Final[dict[str, Colour]] = {
 }  # fmt: skip
 SIZES: Final = ("tiny", "small", "large", "huge")
 TEXTURES: Final = ("plain", "striped", "dotted")
-SIDE_ALONE: Final = {"tiny": 0.34, "small": 0.48, "large": 0.66, "huge": 0.86}
-SIDE_IN_PAIR: Final = {"tiny": 0.30, "small": 0.38, "large": 0.47, "huge": 0.56}
+SIDE_ALONE: Final = {"tiny": 0.42, "small": 0.54, "large": 0.70, "huge": 0.88}
+SIDE_IN_PAIR: Final = {"tiny": 0.34, "small": 0.42, "large": 0.50, "huge": 0.58}
 """Share of the image's side that a thing fills, alone and beside another."""
 BACKGROUNDS: Final = ("plain", "gradient", "horizon", "checked", "speckled")
 SUPERSAMPLING: Final = 4
