@@ -1,0 +1,72 @@
+"""The command line: quick to start, one line for a mistake, no torch."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+
+def pipeline(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline.cli", *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def test_help_within_half_a_second() -> None:
+    def seconds() -> float:
+        start = time.perf_counter()
+        assert pipeline("--help").returncode == 0
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(5)) < 0.5
+
+
+def test_no_module_of_the_pipeline_imports_torch() -> None:
+    code = (
+        "import pkgutil, sys, importlib, pipeline\n"
+        "for module in pkgutil.walk_packages(pipeline.__path__, 'pipeline.'): importlib.import_module(module.name)\n"
+        "print([name for name in ('torch', 'open_clip', 'torchvision') if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["augment-captions", "nowhere.tsv", "--out", "{out}"], 1, "nowhere.tsv: no such file"),
+        (["augment-captions", "{text}", "--out", "{out}"], 1, "--format"),
+        (["augment-captions", "{tsv}", "--out", "{out}", "--format", "xml"], 1, "one of: webdataset"),
+        (["augment-captions", "{tsv}", "--out", "{text}"], 1, "is a file"),
+        (["augment-captions", "{tsv}", "--out", "{out}", "--negatives", "-1"], 1, "negatives"),
+        (["augment-captions", "{tsv}", "--out", "{out}", "--negatives", "ten"], 2, "not a valid int"),
+        (["augment-captions", "{tsv}", "--out", "{out}", "--parser", "xx_no_such"], 1, "xx_no_such"),
+        (["augment-captions", "{tsv}", "--out", "{out}", "--lexicons", "nowhere"], 1, "nowhere"),
+        (["augment-captions", "{tsv}", "--out", "{out}", "--hardness", "brutal"], 1, "hardness"),
+        (["augment-captions", "{tsv}", "--out", "{out}", "--workers", "0"], 1, "at least 1"),
+        (["augment-captions", "{tsv}"], 2, "--out"),
+        (["query", "{out}", "SELECT 1"], 1, "no such folder"),
+        (["no-such-command"], 2, "no-such-command"),
+    ],
+)
+def test_a_mistake_gets_one_line(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
+    (tmp_path / "a.tsv").write_text("a black dog\thttp://x\n")
+    (tmp_path / "a.txt").write_text("x")
+    places = {"tsv": tmp_path / "a.tsv", "text": tmp_path / "a.txt", "out": tmp_path / "out"}
+    done = pipeline(*(argument.format(**places) for argument in arguments))
+    assert done.returncode == code
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_augment_then_query(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("a black dog chasing a red ball\thttp://x\n")
+    done = pipeline("augment-captions", str(tmp_path / "a.tsv"), "--out", str(tmp_path / "out"))
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "1 of 1 rows ok")
+    sql = "SELECT status, len(negatives) AS n FROM subcaptions"
+    assert pipeline("query", str(tmp_path / "out"), sql, "--format", "csv").stdout == "status,n\nok,10\n"
+    for name in pipeline("query", str(tmp_path / "out")).stdout.splitlines():
+        saved = pipeline("query", str(tmp_path / "out"), name.split()[0], "--format", "json")
+        assert saved.returncode == 0, saved.stderr
