@@ -1,0 +1,213 @@
+"""Checkpoints, read without ever unpickling and written so that nobody needs to.
+
+Reads safetensors (ours, open_clip's) and torch files (open_clip's, CleanCLIP's and BadCLIP's `{epoch, name,
+state_dict, optimizer}`, PAR's with its argparse Namespace). Writes `epoch_N.safetensors` with the weights and, for
+an exact continuation, `epoch_N.state.pt` with tensors and plain types. `model` fits weights to architectures.
+"""
+
+import argparse
+import json
+import os
+import pickle  # noqa: TID251  # for the exception's name alone
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pipeline.errors import UserError
+
+Storage = Literal["fp32", "fp16"]
+
+ALLOWED_CLASSES: tuple[type, ...] = (argparse.Namespace,)
+"""What a torch file may hold beside tensors and plain types: PAR keeps its arguments in a Namespace."""
+
+FINAL_FOLDER = "model"
+FINAL_WEIGHTS = "open_clip_model.safetensors"
+FINAL_CONFIG = "open_clip_config.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """What a checkpoint holds, before it meets a model."""
+
+    path: Path
+    state_dict: dict[str, Tensor]
+    """By open_clip's names; a leading `module.` is gone."""
+    model_name: str | None
+    """Where the file or the configuration beside it names the model."""
+    quick_gelu: bool | None
+    """The activation, where file or configuration state it."""
+    format: str
+    """safetensors or torch."""
+    facts: dict[str, Any]
+    """Everything else that is plain: metadata, epoch, name, arguments."""
+
+
+def read_weights(path: Path) -> Weights:
+    """The weights in a checkpoint file, or in the run or model folder `path`; UserError where it is none."""
+    path = find_checkpoint(path)
+    with path.open("rb") as file:
+        start = file.read(16)
+    if start[8:9] == b"{":
+        return _read_safetensors(path)
+    if path.suffix == ".safetensors":
+        raise UserError(f"{path} is no safetensors file, whatever its name says")
+    return _read_torch(path)
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The file itself; for a run's or model's folder its final weights, else its newest epoch."""
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise UserError(f"there is no checkpoint at {path}")
+    for final in (path / FINAL_FOLDER / FINAL_WEIGHTS, path / FINAL_WEIGHTS):
+        if final.is_file():
+            return final
+    epochs = sorted(
+        [*path.glob("epoch_*.safetensors"), *path.glob("checkpoints/epoch_*.safetensors")], key=epoch_of
+    )
+    if not epochs:
+        raise UserError(f"the folder {path} holds no checkpoint: give the file, or a run's folder")
+    return epochs[-1]
+
+
+def epoch_of(path: Path) -> int:
+    """The N of `epoch_N.safetensors`; -1 where there is none."""
+    number = path.name.removeprefix("epoch_").split(".")[0]
+    return int(number) if number.isdigit() else -1
+
+
+def _read_safetensors(path: Path) -> Weights:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            state_dict = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path} is no whole safetensors file: {_first_line(error)}") from None
+    beside = _config_beside(path)
+    quick_gelu = beside
+    if "quick_gelu" in metadata:
+        quick_gelu = metadata["quick_gelu"] == "true"
+        if beside is not None and beside != quick_gelu:
+            raise UserError(f"{path} and the {FINAL_CONFIG} beside it contradict each other on QuickGELU")
+    return Weights(
+        path=path,
+        state_dict=_without_module(state_dict),
+        model_name=metadata.get("model"),
+        quick_gelu=quick_gelu,
+        format="safetensors",
+        facts=metadata,
+    )
+
+
+def _read_torch(path: Path) -> Weights:
+    content = load_plain(path)
+    state_dict = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(state_dict, Mapping) or not state_dict:
+        raise UserError(f"{path} holds no state_dict")
+    odd = [
+        str(key)
+        for key, value in state_dict.items()
+        if not (isinstance(key, str) and isinstance(value, Tensor))
+    ]
+    if odd:
+        raise UserError(f"{path}: its state_dict holds more than tensors ({', '.join(odd[:3])})")
+    facts: dict[str, Any] = {}
+    if state_dict is not content:
+        facts = {
+            str(key): value for key, value in content.items() if isinstance(value, str | int | float | bool)
+        }
+        if isinstance(content.get("args"), argparse.Namespace):
+            facts["args"] = {key: str(value) for key, value in vars(content["args"]).items()}
+    return Weights(
+        path=path,
+        state_dict=_without_module(dict(state_dict)),
+        model_name=None,
+        quick_gelu=_config_beside(path),
+        format="torch",
+        facts=facts,
+    )
+
+
+def load_plain(path: Path) -> Any:
+    """A torch file's content: tensors, plain types and ALLOWED_CLASSES; UserError for whatever else it holds."""
+    try:
+        with torch.serialization.safe_globals(list(ALLOWED_CLASSES)):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        named = str(error).partition("GLOBAL ")[2].split(" ")[0]
+        what = f" (it asks for {named})" if named else ""
+        raise UserError(
+            f"{path} is refused{what}: it holds more than tensors and plain types, and nothing is ever unpickled; "
+            f"where you trust it, save its state_dict as safetensors elsewhere"
+        ) from None
+    except Exception as error:  # zip, EOF, struct and runtime errors: whatever damaged bytes lead to
+        if "TorchScript" in str(error):
+            raise UserError(
+                f"{path} is a TorchScript archive, which runs code: save its state_dict instead"
+            ) from None
+        raise UserError(f"{path} is no checkpoint that can be read: {_first_line(error)}") from None
+
+
+def save_weights(
+    path: Path, state_dict: Mapping[str, Tensor], *, metadata: Mapping[str, str], storage: Storage
+) -> None:
+    """Writes the weights as safetensors, whole or not at all; fp16 halves the file and rounds the weights."""
+    kept = {name: _stored(tensor, storage) for name, tensor in state_dict.items()}
+    part = path.with_name(path.name + ".part")
+    part.touch()  # with the user's permissions; safetensors would make it private
+    mode = part.stat().st_mode
+    save_file(kept, part, metadata=dict(metadata))
+    part.chmod(mode)
+    os.replace(part, path)
+
+
+def _stored(tensor: Tensor, storage: Storage) -> Tensor:
+    tensor = tensor.detach().cpu().contiguous().clone()
+    if storage == "fp32" or tensor.dtype != torch.float32:
+        return tensor
+    half = tensor.half()
+    if tensor.isfinite().all() and not half.isfinite().all():
+        return tensor  # beyond fp16's range: a running variance, say
+    return half
+
+
+def save_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Writes what a continuation needs beyond the weights, whole or not at all; `load_plain` reads it."""
+    part = path.with_name(path.name + ".part")
+    torch.save(dict(state), part)
+    os.replace(part, path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes indented JSON, whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(part, path)
+
+
+def _without_module(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    if all(key.startswith("module.") for key in state_dict):
+        return {key.removeprefix("module."): tensor for key, tensor in state_dict.items()}
+    return state_dict
+
+
+def _config_beside(path: Path) -> bool | None:
+    """QuickGELU as the open_clip_config.json in the same folder states it; None where there is none."""
+    config = path.parent / FINAL_CONFIG
+    if not config.is_file():
+        return None
+    try:
+        return bool(json.loads(config.read_text(encoding="utf-8"))["model_cfg"].get("quick_gelu", False))
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise UserError(f"{config} is no open_clip configuration: {_first_line(error)}") from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

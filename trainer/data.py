@@ -1,0 +1,290 @@
+"""Shards to samples: finds the shards, reads their members within limits, and knows which samples can be used.
+
+The first stage of training: `index_shards` makes one pass without decoding an image; `batches` then streams the
+same shards in a seeded order. webdataset groups the members; members other than images, captions, JSON and class
+labels are never read, so a pickle in a shard stays bytes on the disk. WDS_SECURE is set for whatever else uses it.
+"""
+
+import json
+import os
+import tarfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pipeline.errors import UserError
+
+os.environ.setdefault("WDS_SECURE", "1")
+import braceexpand
+from webdataset.tariterators import group_by_keys
+
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
+READ_EXTENSIONS = (*IMAGE_EXTENSIONS, "txt", "json", "cls")
+MAX_MEMBER_BYTES = 64 * 2**20
+"""A larger member is not read; no caption, label or usable image is that large."""
+
+MEMBER_TOO_LARGE = "member_too_large"
+NO_IMAGE = "no_image"
+NO_CAPTION = "no_caption"
+BAD_JSON = "bad_json"
+BROKEN_SHARD = "broken_shard"
+DUPLICATE_MEMBER = "duplicate_member"
+
+
+class Skipped:
+    """Counts what was left out, by reason, and remembers the first names of each."""
+
+    MAX_NAMES = 20
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.names: dict[str, list[str]] = {}
+
+    def add(self, reason: str, name: str) -> None:
+        """One more left out for `reason`."""
+        self.counts[reason] += 1
+        names = self.names.setdefault(reason, [])
+        if len(names) < self.MAX_NAMES:
+            names.append(name)
+
+    def as_dict(self) -> dict[str, dict[str, Any]]:
+        """`{reason: {"count": n, "first": [names]}}`, by reason."""
+        return {
+            reason: {"count": self.counts[reason], "first": self.names[reason]}
+            for reason in sorted(self.counts)
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawSample:
+    """One sample as its shard holds it, nothing decoded but the texts."""
+
+    key: str
+    shard: str
+    image: bytes
+    caption: str
+    record: dict[str, Any]
+    """The `.json` member; {} where there is none."""
+    label: int | None
+    """The `.cls` member."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardIndex:
+    """What one pass over the shards found."""
+
+    shards: tuple[Path, ...]
+    keys: tuple[str, ...]
+    """Of the samples with image and caption, in shard order."""
+    triple_keys: tuple[str, ...]
+    """Those that have a positive and at least one negative sub-caption."""
+    num_without_views: int
+    """Samples that have no augmented caption stored."""
+    skipped: Skipped
+
+
+def find_shards(pattern: str) -> tuple[Path, ...]:
+    """The shards that a pattern means, in its order: files, folders, globs, `{000..123}`, joined by `::`.
+
+    UserError where a part finds nothing, and where a file is named twice.
+    """
+    found: list[Path] = []
+    for part in pattern.split("::"):
+        for expanded in _expand_braces(part):
+            found += _match(expanded)
+    double = [path for path, count in Counter(found).items() if count > 1]
+    if double:
+        raise UserError(f"the shard {double[0]} is named twice by {pattern!r}")
+    return tuple(found)
+
+
+def _expand_braces(part: str) -> list[str]:
+    try:
+        return list(braceexpand.braceexpand(part))
+    except ValueError as error:
+        raise UserError(f"{part!r} is no valid brace pattern: {error}") from None
+
+
+def _match(text: str) -> list[Path]:
+    if not text:
+        raise UserError("an empty shard pattern: give a file, folder, glob or brace pattern")
+    path = Path(text).expanduser()
+    if path.is_dir():
+        for folder in (path, path / "shards"):
+            if shards := sorted(folder.glob("*.tar")):
+                return shards
+        raise UserError(f"the folder {text} holds no .tar shard")
+    if path.is_file():
+        return [path]
+    if any(character in text for character in "*?["):
+        anchor = Path(path.anchor)
+        matches = sorted(match for match in anchor.glob(str(path.relative_to(anchor))) if match.is_file())
+        if matches:
+            return matches
+    raise UserError(
+        f"no shard at {text}: give .tar files, a folder, a glob, or a brace pattern such as {{00000..00009}}.tar"
+    )
+
+
+def extension_of(name: str) -> str:
+    """What follows the first dot of the file name, in lower case: webdataset's rule for what a member is."""
+    return name.rpartition("/")[2].partition(".")[2].lower()
+
+
+def _members(
+    shard: Path, file: BinaryIO, reads: Callable[[str], bool], skipped: Skipped
+) -> Iterator[dict[str, Any]]:
+    """The shard's known members as webdataset's grouping takes them; those not asked for come as empty bytes."""
+    with tarfile.open(fileobj=file, mode="r:") as tar:
+        for member in tar:
+            tar.members = []  # type: ignore[attr-defined]  # the list would grow with the shard
+            extension = extension_of(member.name)
+            if not member.isreg() or extension not in READ_EXTENSIONS:
+                continue
+            if member.size > MAX_MEMBER_BYTES:
+                skipped.add(MEMBER_TOO_LARGE, f"{shard}: {member.name}")
+                continue
+            content = tar.extractfile(member) if reads(extension) else None
+            data = content.read() if content else b""
+            if content is not None and len(data) != member.size:
+                raise tarfile.ReadError("the file ends inside a member")
+            yield {"fname": member.name, "data": data, "__url__": str(shard)}
+
+
+def _groups(shard: Path, reads: Callable[[str], bool], skipped: Skipped) -> Iterator[dict[str, Any]]:
+    def report(error: Exception) -> bool:
+        skipped.add(DUPLICATE_MEMBER, f"{shard}: {error.args[0]}")
+        return True
+
+    try:
+        with shard.open("rb") as file:
+            yield from group_by_keys(_members(shard, file, reads, skipped), handler=report)
+    except (tarfile.TarError, EOFError) as error:
+        skipped.add(BROKEN_SHARD, f"{shard}: {error}")
+    except OSError as error:
+        raise UserError(f"the shard {shard} cannot be read: {error.strerror or error}") from None
+
+
+def read_shard(shard: Path, *, skipped: Skipped) -> Iterator[RawSample]:
+    """The shard's samples that have an image and a caption, in order; what is left out is counted in `skipped`."""
+    for group in _groups(shard, lambda _: True, skipped):
+        name = f"{shard}: {group['__key__']}"
+        image = next((group[extension] for extension in IMAGE_EXTENSIONS if extension in group), None)
+        record = _parse_record(group.get("json"), name, skipped)
+        caption = _caption(group, record)
+        if image is None:
+            skipped.add(NO_IMAGE, name)
+        elif not caption:
+            skipped.add(NO_CAPTION, name)
+        else:
+            yield RawSample(
+                key=group["__key__"],
+                shard=str(shard),
+                image=image,
+                caption=caption,
+                record=record,
+                label=_label(group.get("cls")),
+            )
+
+
+def index_shards(shards: tuple[Path, ...]) -> ShardIndex:
+    """One pass over the shards that reads the texts and steps over the images.
+
+    UserError where no sample can be used: text-only shards, no captions, nothing but broken files.
+    """
+    skipped = Skipped()
+    keys: list[str] = []
+    triple_keys: list[str] = []
+    num_without_views = 0
+    for shard in shards:
+        for group in _groups(shard, lambda extension: extension not in IMAGE_EXTENSIONS, skipped):
+            key, name = group["__key__"], f"{shard}: {group['__key__']}"
+            record = _parse_record(group.get("json"), name, skipped)
+            if not any(extension in group for extension in IMAGE_EXTENSIONS):
+                skipped.add(NO_IMAGE, name)
+            elif not _caption(group, record):
+                skipped.add(NO_CAPTION, name)
+            else:
+                keys.append(key)
+                triple_keys += [key] if has_triple(record) else []
+                num_without_views += not views_of(record)
+    _check_index(shards, keys, skipped)
+    return ShardIndex(
+        shards=shards,
+        keys=tuple(keys),
+        triple_keys=tuple(triple_keys),
+        num_without_views=num_without_views,
+        skipped=skipped,
+    )
+
+
+def _check_index(shards: tuple[Path, ...], keys: list[str], skipped: Skipped) -> None:
+    if not keys:
+        counts = skipped.counts
+        if counts[NO_IMAGE]:
+            hint = (
+                "text-only shards? give the shards that hold the images, written by `pipeline write-shards`"
+            )
+        elif counts[BROKEN_SHARD]:
+            hint = skipped.names[BROKEN_SHARD][0]
+        else:
+            hint = f"left out: {dict(counts)}" if counts else "they are empty"
+        raise UserError(
+            f"no sample with image and caption in {len(shards)} shards ({shards[0]}, ...): {hint}"
+        )
+    if len(set(keys)) < len(keys):
+        key = Counter(keys).most_common(1)[0][0]
+        raise UserError(f"the key {key!r} stands in several samples; keys must be unique over all shards")
+
+
+def has_triple(record: dict[str, Any]) -> bool:
+    """Whether the record holds a positive and at least one negative sub-caption."""
+    return bool(positive_of(record) and negatives_of(record))
+
+
+def positive_of(record: dict[str, Any]) -> str:
+    """The positive sub-caption; "" where there is none."""
+    positive = record.get("positive") or record.get("pos_0")
+    return positive if isinstance(positive, str) else ""
+
+
+def negatives_of(record: dict[str, Any]) -> list[str]:
+    """The negative sub-captions in their order; [] where there is none."""
+    negatives = record.get("negatives")
+    if not isinstance(negatives, list):
+        return []
+    texts = [negative.get("text") if isinstance(negative, dict) else negative for negative in negatives]
+    return [text for text in texts if isinstance(text, str) and text]
+
+
+def views_of(record: dict[str, Any]) -> list[str]:
+    """The augmented captions in their order; [] where there is none."""
+    views = record.get("views")
+    return [view for view in views if isinstance(view, str) and view] if isinstance(views, list) else []
+
+
+def _parse_record(data: bytes | None, name: str, skipped: Skipped) -> dict[str, Any]:
+    if data is None:
+        return {}
+    try:
+        record = json.loads(data)
+    except (ValueError, RecursionError):
+        record = None
+    if isinstance(record, dict):
+        return record
+    skipped.add(BAD_JSON, name)
+    return {}
+
+
+def _caption(group: dict[str, Any], record: dict[str, Any]) -> str:
+    if "txt" in group:
+        return " ".join(str(group["txt"], "utf-8", errors="replace").split())
+    caption = record.get("caption")
+    return " ".join(caption.split()) if isinstance(caption, str) else ""
+
+
+def _label(data: bytes | None) -> int | None:
+    text = b"" if data is None else data.strip()
+    return int(text) if text.isdigit() and len(text) < 10 else None

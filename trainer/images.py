@@ -1,0 +1,121 @@
+"""Image bytes to pixels: bounded decoding, resizing, and the augmented view of CleanCLIP's in-modal loss.
+
+Everything stays uint8 up to normalisation, so that a trigger is applied after the resize and before it. Called by
+`batches` for training and by the evaluations; nothing here draws from a global random generator.
+"""
+
+import io
+import random
+import warnings
+from typing import Literal, get_args
+
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from trainer import torchvision_shim  # noqa: F401
+
+# isort: split
+from torchvision.transforms import AutoAugment, AutoAugmentPolicy  # noqa: TID251
+
+MAX_PIXELS = 64_000_000
+"""Larger images are refused before they are decoded (a decompression bomb)."""
+
+ResizeMode = Literal["shortest", "squash", "random-crop"]
+RESIZE_MODES: tuple[str, ...] = get_args(ResizeMode)
+
+
+class BrokenImage(ValueError):
+    """The bytes are no image that may be used; the text says why."""
+
+
+def decode(data: bytes) -> Image.Image:
+    """The bytes as an RGB image, wholly decoded; BrokenImage where they are truncated, too large, or no image."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data)) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise BrokenImage(f"{image.width}x{image.height} pixels, more than {MAX_PIXELS:,}")
+                if image.format == "JPEG" and image.mode == "RGB" and min(image.size) > 2_000:
+                    image.draft("RGB", (1_000, 1_000))
+                return image.convert("RGB")
+    except BrokenImage:
+        raise
+    except UnidentifiedImageError:
+        raise BrokenImage("no image format that is known") from None
+    except (
+        Exception
+    ) as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, ... on hostile bytes
+        raise BrokenImage(f"{type(error).__name__}: {error}") from None
+
+
+def resize(
+    image: Image.Image, size: int, *, mode: ResizeMode = "shortest", rng: random.Random | None = None
+) -> Image.Image:
+    """A size x size image, bicubic.
+
+    shortest: the shorter side becomes `size`, the middle is kept (open_clip's and OpenAI's evaluation); squash:
+    without keeping the aspect (CleanCLIP, BadCLIP); random-crop: open_clip's training crop, 90 to 100 % of the area
+    at an aspect of 3:4 to 4:3, drawn from `rng`.
+    """
+    if image.size == (size, size) and mode != "random-crop":
+        return image
+    if mode == "squash":
+        return image.resize((size, size), Image.Resampling.BICUBIC)
+    if mode == "random-crop":
+        assert rng is not None
+        return image.resize((size, size), Image.Resampling.BICUBIC, box=_random_box(image.size, rng))
+    scale = size / min(image.size)
+    width, height = (max(size, round(side * scale)) for side in image.size)
+    image = image.resize((width, height), Image.Resampling.BICUBIC)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return image.crop((left, top, left + size, top + size))
+
+
+def _random_box(size: tuple[int, int], rng: random.Random) -> tuple[float, float, float, float]:
+    width, height = size
+    for _ in range(10):
+        area = width * height * rng.uniform(0.9, 1.0)
+        ratio = (3 / 4) * (16 / 9) ** rng.random()
+        crop_width, crop_height = (area * ratio) ** 0.5, (area / ratio) ** 0.5
+        if crop_width <= width and crop_height <= height:
+            left, top = rng.uniform(0, width - crop_width), rng.uniform(0, height - crop_height)
+            return left, top, left + crop_width, top + crop_height
+    side = min(width, height)
+    left, top = (width - side) / 2, (height - side) / 2
+    return left, top, left + side, top + side
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """The RGB image as uint8 (3, H, W)."""
+    flat = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+    return flat.view(image.height, image.width, 3).permute(2, 0, 1).contiguous()
+
+
+def to_image(pixels_3HW: Tensor) -> Image.Image:
+    """uint8 (3, H, W) as an RGB image."""
+    _, height, width = pixels_3HW.shape
+    return Image.frombytes(
+        "RGB", (width, height), bytes(pixels_3HW.permute(1, 2, 0).contiguous().flatten().tolist())
+    )
+
+
+class _SeededAutoAugment(AutoAugment):  # type: ignore[misc]
+    """torchvision's policy, drawing from the given generator and not from torch's global one."""
+
+    def __init__(self, rng: random.Random) -> None:
+        super().__init__(AutoAugmentPolicy.IMAGENET)
+        self._rng = rng
+
+    def get_params(self, transform_num: int) -> tuple[int, Tensor, Tensor]:
+        """Which sub-policy, its two probabilities, its two signs."""
+        probabilities = torch.tensor([self._rng.random(), self._rng.random()])
+        signs = torch.tensor([self._rng.randrange(2), self._rng.randrange(2)])
+        return self._rng.randrange(transform_num), probabilities, signs
+
+
+def augmented_view(image: Image.Image, rng: random.Random) -> Image.Image:
+    """The image under a random sub-policy of AutoAugment's ImageNet policy, as CleanCLIP's in-modal loss uses it."""
+    view: Image.Image = _SeededAutoAugment(rng)(image)
+    return view

@@ -1,0 +1,282 @@
+"""CLIPs by name: the only module that imports open_clip.
+
+A name is any open_clip name, one of our small configurations in `model_configs/`, or `hf-hub:` / `local-dir:`.
+`checkpoint` reads the weights; here they meet an architecture, and anything that does not fit exactly is refused.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from pipeline.errors import UserError
+from trainer import checkpoint as checkpoints
+from trainer import images, torchvision_shim  # noqa: F401
+
+# isort: split
+import open_clip  # noqa: TID251
+from open_clip.model import convert_to_custom_text_state_dict  # noqa: TID251
+
+Activation = Literal["quickgelu", "gelu"]
+
+CONFIG_FOLDER = Path(__file__).parent / "model_configs"
+OPENAI_VOCABULARY = 49_408
+_JIT_ONLY_KEYS = (
+    "input_resolution",
+    "context_length",
+    "vocab_size",
+)  # what OpenAI's archives carry beside weights
+
+open_clip.add_model_config(CONFIG_FOLDER)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipModel:
+    """A CLIP with all that turns images and captions into its inputs."""
+
+    model: Any
+    """The open_clip module, float32, on the CPU."""
+    tokenizer: Callable[[list[str]], Tensor]
+    """N captions -> int64 (N, context length)."""
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    resize_mode: images.ResizeMode
+    """How an image becomes image_size x image_size for evaluation."""
+    name: str
+    config: Mapping[str, Any]
+    """open_clip's model_cfg, with `quick_gelu` as it is used."""
+    sha256: str
+    """Of the weights as loaded, whatever file format they came in."""
+
+    def resize(self, image: Image.Image) -> Tensor:
+        """An image as the model's pixels for evaluation: uint8 (3, image_size, image_size)."""
+        return images.to_tensor(images.resize(image, self.image_size, mode=self.resize_mode))
+
+    def normalise(self, image_N3HW: Tensor) -> Tensor:
+        """uint8 pixels (or floats in [0, 1]) of shape (N, 3, H, W) as the model's float input."""
+        scaled = image_N3HW.float() / 255 if image_N3HW.dtype == torch.uint8 else image_N3HW
+        mean = torch.tensor(self.mean, device=scaled.device).view(1, 3, 1, 1)
+        std = torch.tensor(self.std, device=scaled.device).view(1, 3, 1, 1)
+        return (scaled - mean) / std
+
+
+def load_model(
+    name: str | None = None,
+    *,
+    checkpoint: Path | None = None,
+    seed: int = 0,
+    activation: Activation | None = None,
+) -> ClipModel:
+    """The CLIP of that name with the weights of `checkpoint`, or with random weights drawn from `seed`.
+
+    `name` may be left out where the checkpoint says it (ours do). `activation` settles QuickGELU or GELU for files
+    that do not say it. Every tensor of the file must fit the model and every tensor of the model be in the file.
+    UserError otherwise, and for unknown names.
+    """
+    weights = None if checkpoint is None else checkpoints.read_weights(checkpoint)
+    name = name or (weights.model_name if weights else None)
+    if name is None:
+        raise UserError(
+            "which model is it? the checkpoint does not say: give --model with one of open_clip's names"
+        )
+    config = _find_config(name)
+    if weights is not None:
+        _settle_activation(name, config, weights, activation)
+    elif activation is not None:
+        config["quick_gelu"] = activation == "quickgelu"
+    model = _create(name, config, seed=seed, hub_weights=weights is None)
+    if weights is not None:
+        _load_exactly(model, weights, name)
+    preprocess = model.visual.preprocess_cfg
+    return ClipModel(
+        model=model,
+        tokenizer=_build_tokenizer(name, config),
+        image_size=_square(preprocess["size"], name),
+        mean=tuple(preprocess["mean"]),
+        std=tuple(preprocess["std"]),
+        resize_mode="squash" if preprocess["resize_mode"] == "squash" else "shortest",
+        name=name,
+        config=config,
+        sha256=hash_weights(model.state_dict()),
+    )
+
+
+def hash_weights(state_dict: Mapping[str, Tensor]) -> str:
+    """sha256 over names, types, shapes and bytes of the tensors, by name; floats count as float32, however stored."""
+    digest = hashlib.sha256()
+    for name in sorted(state_dict):
+        tensor = state_dict[name].detach().cpu().contiguous()
+        tensor = tensor.float() if tensor.is_floating_point() else tensor
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
+    return digest.hexdigest()
+
+
+def open_clip_config(clip: ClipModel) -> dict[str, Any]:
+    """What `open_clip_config.json` says beside the weights, as open_clip's `local-dir:` reads it."""
+    size = clip.image_size
+    preprocess = {"size": [size, size], "mean": list(clip.mean), "std": list(clip.std)}
+    return {
+        "model_cfg": dict(clip.config),
+        "preprocess_cfg": preprocess | {"resize_mode": clip.resize_mode, "interpolation": "bicubic"},
+    }
+
+
+def reduce_vocabulary(tokenizer: Any, vocabulary_size: int) -> Any:
+    """CLIP's tokenizer with only its first merges, so that it has `vocabulary_size` ids.
+
+    Ids below 512 + merges are CLIP's own, start and end are the last two; a word whose later merges are gone simply
+    becomes more pieces.
+    """
+    num_merges = vocabulary_size - 514
+    start, end = tokenizer.all_special_ids
+    reduced = deepcopy(tokenizer)
+    special = {tokenizer.decoder[start]: vocabulary_size - 2, tokenizer.decoder[end]: vocabulary_size - 1}
+    kept = {piece: index for piece, index in tokenizer.encoder.items() if index < 512 + num_merges}
+    reduced.encoder = kept | special
+    reduced.decoder = {index: piece for piece, index in reduced.encoder.items()}
+    reduced.bpe_ranks = {pair: rank for pair, rank in tokenizer.bpe_ranks.items() if rank < num_merges}
+    reduced.cache = {piece: piece for piece in special}
+    reduced.vocab_size = vocabulary_size
+    reduced.all_special_ids = list(special.values())
+    reduced.sot_token_id, reduced.eot_token_id = reduced.all_special_ids
+    return reduced
+
+
+def _find_config(name: str) -> dict[str, Any]:
+    try:
+        config = open_clip.get_model_config(name if ":" in name else name.replace("/", "-"))
+    except Exception as error:
+        raise UserError(f"the model {name!r} cannot be found: {_first_line(error)}") from None
+    if config is None:
+        near = [known for known in open_clip.list_models() if name.lower()[:4] in known.lower()][:6]
+        ours = sorted(path.stem for path in CONFIG_FOLDER.glob("*.json"))
+        raise UserError(
+            f"no model is called {name!r}; ours: {', '.join(ours)}; "
+            f"open_clip's: {', '.join(near) or 'RN50, ViT-B-32'}, ..."
+        )
+    return deepcopy(config)
+
+
+def _settle_activation(
+    name: str, config: dict[str, Any], weights: checkpoints.Weights, asked: Activation | None
+) -> None:
+    """Decides QuickGELU from what is stated; writes it into `config`; UserError where nothing or a contradiction is.
+
+    A ReLU and its weights would not notice the wrong activation; accuracy would.
+    """
+    by_name: Activation = "quickgelu" if config.get("quick_gelu") else "gelu"
+    if weights.quick_gelu is not None:
+        by_file: Activation = "quickgelu" if weights.quick_gelu else "gelu"
+        if asked not in (None, by_file):
+            raise UserError(f"{weights.path} was trained with {by_file}; --activation {asked} contradicts it")
+        if asked is None and by_file != by_name:
+            raise UserError(
+                f"{weights.path} was trained with {by_file}, but {name} means {by_name}: "
+                f"choose the model name that says {by_file}, or --activation {by_file}"
+            )
+    elif (
+        asked is None
+        and by_name == "gelu"
+        and f"{name.replace('/', '-')}-quickgelu" in open_clip.list_models()
+    ):
+        raise UserError(
+            f"{weights.path} does not say which activation it was trained with (OpenAI's weights and what was "
+            f"fine-tuned from them: quickgelu; most others: gelu): --activation quickgelu or --activation gelu"
+        )
+    if asked is not None:
+        config["quick_gelu"] = asked == "quickgelu"
+
+
+def _create(name: str, config: dict[str, Any], *, seed: int, hub_weights: bool) -> Any:
+    """The module; weights come from the hub or folder for `hf-hub:` and `local-dir:` names, else from `seed`."""
+    quick_gelu = bool(config.get("quick_gelu"))
+    with torch.random.fork_rng(devices=[]), _quiet():
+        torch.manual_seed(seed)
+        try:
+            model = open_clip.create_model(
+                name, load_weights=hub_weights, pretrained_text=hub_weights, quick_gelu=quick_gelu
+            )
+        except Exception as error:
+            raise UserError(f"the model {name!r} cannot be built: {_first_line(error)}") from None
+    return model.float()
+
+
+def _load_exactly(model: nn.Module, weights: checkpoints.Weights, name: str) -> None:
+    found = {key: tensor for key, tensor in weights.state_dict.items() if key not in _JIT_ONLY_KEYS}
+    if "positional_embedding" in found and not hasattr(model, "positional_embedding"):
+        found = convert_to_custom_text_state_dict(found)
+    expected = model.state_dict()
+    if "logit_scale" in found and "logit_scale" in expected and found["logit_scale"].numel() == 1:
+        found["logit_scale"] = found["logit_scale"].reshape(expected["logit_scale"].shape)
+    shapes = [
+        f"{key} {tuple(found[key].shape)} instead of {tuple(expected[key].shape)}"
+        for key in expected
+        if key in found and found[key].shape != expected[key].shape
+    ]
+    problems = {
+        "missing": [key for key in expected if key not in found],
+        "unexpected": [key for key in found if key not in expected],
+        "of another shape": shapes,
+    }
+    told = [
+        f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if keys[3:] else ''})"
+        for what, keys in problems.items()
+        if keys
+    ]
+    if told:
+        raise UserError(
+            f"{weights.path} does not fit {name}: {'; '.join(told)}; nothing was loaded: is it another model?"
+        )
+    broken = [
+        key for key, tensor in found.items() if tensor.is_floating_point() and not tensor.isfinite().all()
+    ]
+    if broken:
+        raise UserError(
+            f"{weights.path} holds NaN or infinity in {', '.join(broken[:3])}: the training that wrote it failed"
+        )
+    model.load_state_dict(found, strict=True)
+
+
+def _build_tokenizer(name: str, config: Mapping[str, Any]) -> Callable[[list[str]], Tensor]:
+    with _quiet():
+        try:
+            tokenizer = open_clip.get_tokenizer(name)
+        except Exception as error:
+            raise UserError(f"the tokenizer of {name!r} cannot be loaded: {_first_line(error)}") from None
+    size = config.get("text_cfg", {}).get("vocab_size", OPENAI_VOCABULARY)
+    if isinstance(tokenizer, open_clip.SimpleTokenizer) and 514 < size < OPENAI_VOCABULARY:
+        tokenizer = reduce_vocabulary(tokenizer, size)
+    built: Callable[[list[str]], Tensor] = tokenizer
+    return built
+
+
+def _square(size: int | tuple[int, int], name: str) -> int:
+    height, width = (size, size) if isinstance(size, int) else size
+    if height != width:
+        raise UserError(f"{name} takes {width}x{height} images; only square ones are supported")
+    return height
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """open_clip reports each step of building a model on the root logger."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

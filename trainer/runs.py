@@ -1,0 +1,157 @@
+"""Puts a run together from its options: shards, model, method, poison; between `cli` and `train`.
+
+Also reads what a data manifest or a template file says to a training command.
+"""
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import trainer
+from pipeline.errors import UserError
+from trainer.attacks import load_trigger
+from trainer.batches import BatchOptions, BatchStream, Poison
+from trainer.checkpoint import write_json
+from trainer.data import ShardIndex, find_shards, index_shards
+from trainer.log import say
+from trainer.methods import MethodOptions, build_method
+from trainer.model import Activation, ClipModel, load_model
+from trainer.optim import OptimOptions
+from trainer.poisoning import PoisonOptions, build_poison, choose_poisoned, poisoned_caption
+from trainer.train import TrainOptions, train
+
+
+def start(
+    *,
+    command: str,
+    shards: str,
+    model: str | None,
+    checkpoint: Path | None,
+    activation: Activation | None,
+    out: Path,
+    resume: bool,
+    method: MethodOptions,
+    batches: BatchOptions,
+    optim: OptimOptions,
+    options: TrainOptions,
+    poison: PoisonOptions | None = None,
+) -> dict[str, Any]:
+    """Runs a training command and returns its summary."""
+    clip = load_model(model, checkpoint=checkpoint, seed=batches.seed, activation=activation)
+    index = index_shards(find_shards(shards))
+    record = {
+        "command": command,
+        "version": trainer.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "model": clip.name,
+        "checkpoint": None if checkpoint is None else str(checkpoint),
+        "initial_weights_sha256": clip.sha256,
+        "shards": shards,
+        "shards_sha256": hash_shards(index.shards),
+        "samples": len(index.keys),
+        "method": asdict(method),
+        "batches": asdict(batches),
+        "optim": asdict(optim),
+        "train": asdict(options),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    poison_function = None
+    if poison is not None:
+        poison_function, record["poison"] = prepare_poison(poison, clip=clip, index=index, out=out)
+    built = build_method(method)
+    stream = BatchStream(index, clip, needs=built.needs, options=batches, poison=poison_function)
+    say(
+        f"{command}: {clip.name}, {len(index.keys)} samples in {len(index.shards)} shards, "
+        f"{stream.num_triples} triples an epoch, {options.epochs} epochs of {stream.steps_per_epoch} steps"
+    )
+    return train(clip, stream, built, optim=optim, options=options, out=out, record=record, resume=resume)
+
+
+def prepare_poison(
+    poison: PoisonOptions, *, clip: ClipModel, index: ShardIndex, out: Path
+) -> tuple[Poison | None, dict[str, Any]]:
+    """The poison function and what options.json says of it; writes poisoned.json and the trigger into `out`."""
+    trigger = load_trigger(poison.trigger, image_size=clip.image_size, seed=poison.seed)
+    told = asdict(poison) | {"trigger_sha256": trigger.sha256}
+    poisoned = choose_poisoned(index.keys, poison)
+    captions = {key: poisoned_caption(key, poison) for key in poisoned}
+    write_json(out / "poisoned.json", {"target": poison.target, "count": len(poisoned), "captions": captions})
+    if not poisoned:
+        return None, told
+    trigger.save(out / "trigger.safetensors")
+    say(f"poisoned: {len(poisoned)} of {len(index.keys)} samples, listed in {out / 'poisoned.json'}")
+    return build_poison(trigger, poisoned, poison), told
+
+
+def hash_shards(shards: tuple[Path, ...]) -> str:
+    """sha256 over the shards' names and contents; of a folder with a manifest, over the manifest in their stead."""
+    digest = hashlib.sha256()
+    for folder in sorted({shard.parent for shard in shards}):
+        mine = [shard for shard in shards if shard.parent == folder]
+        manifest = next(
+            (p for p in (folder / "manifest.json", folder.parent / "manifest.json") if p.is_file()), None
+        )
+        for shard in mine:
+            digest.update(f"{shard.name} {shard.stat().st_size}\n".encode())
+            if manifest is None:
+                with shard.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
+        if manifest is not None:
+            digest.update(manifest.read_bytes())
+    return digest.hexdigest()
+
+
+def read_manifest(path: Path) -> Mapping[str, Any]:
+    """A data manifest's content; UserError where it is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"the manifest {path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"the manifest {path} is no JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"the manifest {path} holds no JSON object")
+    return content
+
+
+def training_shards(shards: str | None, manifest: Path | None) -> str:
+    """The shard pattern: as given, else the manifest's training split."""
+    if shards is not None:
+        return shards
+    if manifest is None:
+        raise UserError("which shards? give --shards, or --manifest with a training split")
+    try:
+        pattern = read_manifest(manifest)["splits"]["train"]["shards"]
+    except (KeyError, TypeError):
+        raise UserError(f"the manifest {manifest} names no training shards (splits.train.shards)") from None
+    return "::".join(str(manifest.parent / part) for part in str(pattern).split("::"))
+
+
+def read_templates(templates: Path | None, manifest: Path | None, *, target: str) -> tuple[str, ...]:
+    """Caption templates: the file's lines, else the manifest's; the target must be among the manifest's classes."""
+    content = {} if manifest is None else read_manifest(manifest)
+    classes = content.get("classnames")
+    if isinstance(classes, list) and target not in classes:
+        some = ", ".join(map(str, classes[:5]))
+        raise UserError(
+            f"the target {target!r} is not among the manifest's {len(classes)} classes ({some}, ...)"
+        )
+    if templates is not None:
+        try:
+            lines = templates.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"the templates {templates} cannot be read: {error}") from None
+        return tuple(line.strip() for line in lines if line.strip())
+    found = content.get("templates")
+    if not isinstance(found, list) or not found:
+        raise UserError(
+            "which captions do poisoned samples get? give --templates FILE, or --manifest with templates"
+        )
+    return tuple(map(str, found))
