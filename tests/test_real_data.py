@@ -1,5 +1,6 @@
-"""Real data of every format goes through; webdataset, open_clip and plain tar read the shards."""
+"""Real data of every format goes through; webdataset, open_clip, plain tar and the trainer read the shards."""
 
+import json
 import subprocess
 import sys
 import tarfile
@@ -14,6 +15,8 @@ from pipeline.captions import InputOptions
 from pipeline.stages import PipelineOptions, run_stages
 from pipeline.storage import read_table
 from pipeline.verify import verify
+from trainer.checkpoint import save_weights
+from trainer.model import load_model
 
 pytestmark = [pytest.mark.data, pytest.mark.slow]
 RealData = Callable[[str], Path]
@@ -26,7 +29,7 @@ def tar_keys(path: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def flickr(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = Path(__file__).parents[3] / "shared/data/flickr8k_wds"
+    folder = Path(__file__).parents[2] / "shared/data/flickr8k_wds"
     if not folder.exists():
         pytest.skip("the real data flickr8k_wds is not beside the project (../shared/data)")
     out = tmp_path_factory.mktemp("flickr")
@@ -93,6 +96,28 @@ def test_open_clip_reads_the_shards(flickr: Path) -> None:
     batches = list(loader)
     assert sum(len(texts) for _, texts in batches) == 6000
     assert all(isinstance(text, str) and text for _, texts in batches for text in texts)
+
+
+@pytest.mark.xdist_group("flickr")
+def test_trainer_defends_for_an_epoch(flickr: Path, tmp_path: Path) -> None:
+    name = "cleanerclip-tiny-32"
+    weights = tmp_path / "start.safetensors"
+    save_weights(weights, load_model(name, seed=0).model.state_dict(), metadata={"model": name})
+    command = [
+        sys.executable,
+        "-m",
+        "trainer.cli",
+        "defend",
+        "--shards",
+        str(flickr / "shards/{00000..00002}.tar"),
+    ]
+    options = ["--checkpoint", str(weights), "--method", "cleanerclip", "--epochs", "1", "--lr", "1e-3"]
+    run = tmp_path / "run"
+    subprocess.run([*command, *options, "--out", str(run)], check=True, capture_output=True)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == 6000 // 64
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    assert sum(json.loads((run / "summary.json").read_text())["skipped"].values()) < 60
 
 
 @pytest.mark.parametrize(
