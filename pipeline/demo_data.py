@@ -6,11 +6,9 @@ Every sample depends on its key and the seed alone, so equal options give equal 
 demo's flow: demo data -> augment-captions -> trainer.
 """
 
-import hashlib
 import io
 import json
 import re
-import tarfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from pipeline.demo_captions import write_caption
 from pipeline.demo_drawings import NOUNS
 from pipeline.demo_scenes import draw_picture, draw_scene_content
 from pipeline.errors import UserError
+from pipeline.storage import TarWriter, read_json, sha256_file, write_atomically, write_json
 
 SAMPLES_PER_SHARD: Final = 1_000
 MIN_SIDE: Final = 32
@@ -46,13 +45,10 @@ class DemoSample:
     label: int | None
     """Index into NOUNS in the test split; None in the train split."""
 
-    def members(self) -> Iterator[tuple[str, bytes]]:
-        """File names and contents, sorted by name."""
-        if self.label is not None:
-            yield f"{self.key}.cls", str(self.label).encode()
-        yield f"{self.key}.jpg", self.jpeg
-        yield f"{self.key}.json", self.facts.encode()
-        yield f"{self.key}.txt", self.caption.encode()
+    def members(self) -> dict[str, bytes]:
+        """Contents by extension."""
+        members = {"jpg": self.jpeg, "json": self.facts.encode(), "txt": self.caption.encode()}
+        return members if self.label is None else members | {"cls": str(self.label).encode()}
 
 
 def make_sample(key: str, *, seed: int, image_size: int, label: int | None = None) -> DemoSample:
@@ -68,24 +64,19 @@ def make_sample(key: str, *, seed: int, image_size: int, label: int | None = Non
 
 
 def _write_shard(path: Path, samples: Iterator[DemoSample]) -> str:
-    """Write the samples as a tar, at once or not at all; its sha256."""
-    part = path.with_name(path.name + ".part")
-    with tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as archive:
+    """Write the samples as a tar, whole or not at all; its sha256."""
+    with write_atomically(path) as file:
+        tar = TarWriter(file)
         for sample in samples:
-            for name, content in sample.members():
-                member = tarfile.TarInfo(name)
-                member.size = len(content)
-                archive.addfile(member, io.BytesIO(content))
-    digest = hashlib.sha256(part.read_bytes()).hexdigest()
-    part.replace(path)
-    return digest
+            tar.write(sample.key, sample.members())
+        tar.close()
+    return sha256_file(path)
 
 
 def _write_split(
     out: Path, split: str, num_samples: int, *, seed: int, image_size: int, labelled: bool
 ) -> dict[str, object]:
     """Write one split's shards; its entry in the manifest."""
-    (out / split).mkdir(parents=True, exist_ok=True)
     num_shards = -(-num_samples // SAMPLES_PER_SHARD)
     hashes = {}
     for shard in range(num_shards):
@@ -113,9 +104,9 @@ def _remove_earlier(out: Path) -> None:
     if not manifest.is_file():
         return
     try:
-        splits = json.loads(manifest.read_text(encoding="utf-8"))["splits"]
-        written = [name for split in splits.values() for name in split["sha256"]]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        splits = read_json(manifest)["splits"]
+        written = [str(name) for split in splits.values() for name in split["sha256"]]
+    except (UserError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{manifest} is not a manifest of demo data: choose another folder for --out"
         ) from error
@@ -171,7 +162,5 @@ def write_demo_data(
         "splits": splits,
     }
     path = out / "manifest.json"
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    part.replace(path)
+    write_json(path, manifest)
     return path
