@@ -145,7 +145,9 @@ def _input(input: str, format: str | None, caption_column: str | None) -> "Input
 
 
 def _run(out: Path, stages: tuple[str, ...], workers: int | None, **options: Any) -> None:
-    from pipeline.engine import usable_cores
+    from pipeline.engine import limit_threads, usable_cores
+
+    limit_threads()  # before numpy is imported
     from pipeline.stages import PipelineOptions, run_stages
 
     made: PipelineOptions = PipelineOptions(
@@ -211,6 +213,22 @@ def query(
             typer.echo(f"{name:18} {text.splitlines()[0].removeprefix('-- ')}")
         return
     run_query(folder, sql, format=format, out=out, terminal=sys.stdout)
+
+
+@app.command("preview")
+def preview(
+    folder: Annotated[Path, typer.Argument(help="The --out of augment-captions.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="HTML file.", show_default="FOLDER/preview.html")
+    ] = None,
+    num: Annotated[int, typer.Option(help="Captions to show.")] = 40,
+    seed: Annotated[int, typer.Option(help="Which captions are drawn.")] = 0,
+) -> None:
+    """A static page of sampled captions with their graphs, positives and negatives."""
+    from pipeline.preview import write_preview
+
+    page = out or folder / "preview.html"
+    typer.echo(f"wrote {page} ({write_preview(folder, page, num=num, seed=seed)} captions)")
 
 
 @app.command("verify")

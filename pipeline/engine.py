@@ -36,9 +36,10 @@ def map_parts(
     return _with_progress(results, len(parts), label)
 
 
-def _prepare_worker() -> None:
+def limit_threads() -> None:
+    """One thread for linear algebra in this process: one process a core is enough, and the sums keep their order."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS"):
-        os.environ[name] = "1"  # one process a core is enough threads
+        os.environ[name] = "1"
 
 
 def _spawned(function: Callable[[Any], Any], parts: list[Any], workers: int) -> Iterator[Any]:
@@ -46,9 +47,7 @@ def _spawned(function: Callable[[Any], Any], parts: list[Any], workers: int) -> 
     context = multiprocessing.get_context("spawn")
     waiting = iter(parts)
     running: set[Future[Any]] = set()
-    with ProcessPoolExecutor(
-        min(workers, len(parts)), mp_context=context, initializer=_prepare_worker
-    ) as pool:
+    with ProcessPoolExecutor(min(workers, len(parts)), mp_context=context, initializer=limit_threads) as pool:
         try:
             while True:
                 for part in _take(waiting, 2 * workers - len(running)):
