@@ -57,6 +57,8 @@ def read_weights(path: Path) -> Weights:
         return _read_safetensors(path)
     if path.suffix == ".safetensors":
         raise UserError(f"{path} is no safetensors file, whatever its name says")
+    if not start.startswith((b"PK", b"\x80")):
+        raise UserError(f"{path} is neither a safetensors nor a torch file")
     return _read_torch(path)
 
 

@@ -5,14 +5,15 @@ Results go to stdout, progress to stderr. Exit codes: 0 done, 1 a user's mistake
 """
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from pipeline.console import run
 from pipeline.errors import UserError
+from trainer import __version__
 
 app = typer.Typer(
     name="trainer",
@@ -92,6 +93,15 @@ LogEvery = Annotated[int, typer.Option(help="Steps between lines in metrics.json
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on where the run in --out was stopped, at the very step.")
 ]
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    show: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if show:
+        print(f"trainer {__version__}")
+        raise typer.Exit
 
 
 @app.command()
@@ -286,6 +296,61 @@ def attack(
 
 
 @app.command()
+def evaluate(
+    checkpoint: Annotated[
+        Path, typer.Option(help="The weights to evaluate: a checkpoint or a run's folder.")
+    ],
+    data: Annotated[str, typer.Option(help="A data manifest (.json), or shards with .cls members.")],
+    model: Model = None,
+    split: Annotated[str, typer.Option(help="Which of the manifest's splits.")] = "test",
+    classnames: Annotated[Path | None, typer.Option(help="Class names, one a line or a JSON list.")] = None,
+    templates: Annotated[Path | None, typer.Option(help="Prompts, one a line, {} for the class.")] = None,
+    trigger: Annotated[
+        str | None, typer.Option(help="A trigger's name or file; without one, BA alone.")
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="The class that the attack aims at.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 256,
+    device: Device = "auto",
+    activation: Activation = None,
+    seed: Annotated[int, typer.Option(help="Of a trigger given by name.")] = 0,
+    as_json: Annotated[
+        Path | None, typer.Option("--json", help="Write the result to this file, too.")
+    ] = None,
+) -> None:
+    """Measure zero-shot accuracy (BA) and attack success rate (ASR) at top 1, 3, 5 and 10, with 95 % intervals.
+
+    ASR is the share of triggered images that are put in the target class: without and with the images that
+    truly are of that class, side by side.
+    """
+    from trainer.attacks import load_trigger
+    from trainer.checkpoint import write_json
+    from trainer.evals.labelled import load_labelled, read_classnames
+    from trainer.evals.zero_shot import evaluate_zero_shot
+    from trainer.learner import find_device
+    from trainer.model import load_model
+    from trainer.runs import read_lines
+
+    if batch_size < 1:
+        raise UserError(f"batch_size must be at least 1, not {batch_size}")
+    labelled = load_labelled(
+        data,
+        split=split,
+        classnames=None if classnames is None else read_classnames(classnames),
+        templates=None if templates is None else read_lines(templates),
+    )
+    clip = load_model(model, checkpoint=checkpoint, activation=_activation(activation))
+    clip.model.to(find_device(device))
+    loaded = None if trigger is None else load_trigger(trigger, image_size=clip.image_size, seed=seed)
+    result = evaluate_zero_shot(clip, labelled, trigger=loaded, target=target, batch_size=batch_size)
+    if as_json is not None:
+        as_json.parent.mkdir(parents=True, exist_ok=True)
+        write_json(as_json, result.to_json() | {"checkpoint": str(checkpoint)})
+    for fault in labelled.faults[:5]:
+        print(f"left out: {fault}", file=sys.stderr)
+    print_evaluation(result)
+
+
+@app.command()
 def inspect(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint file, or a run's folder.")],
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
@@ -314,6 +379,31 @@ def inspect(
         print(f"{name:11} {json.dumps(value) if isinstance(value, dict | list) else value}")
 
 
+def print_evaluation(result: Any) -> None:
+    """The table that `trainer evaluate` prints."""
+    from rich.console import Console
+    from rich.table import Table
+
+    left_out = f", {result.num_left_out} left out" if result.num_left_out else ""
+    table = Table(title=f"{result.data}: {result.ba[1].n} images of {result.num_classes} classes{left_out}")
+    columns = {"BA": result.ba, "ASR": result.asr, "ASR, target images counted": result.asr_with_target}
+    columns = {name: shares for name, shares in columns.items() if shares}
+    table.add_column("top")
+    for name, shares in columns.items():
+        table.add_column(f"{name} % (n = {shares[1].n})", justify="right")
+    for k in result.ba:
+        told = [
+            f"{s.percent:.2f}  [{s.low:.2f}, {s.high:.2f}]"
+            for s in (shares[k] for shares in columns.values())
+        ]
+        table.add_row(str(k), *told)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(table)
+    print(f"weights {result.model} sha256 {result.weights_sha256[:16]}; brackets: 95 % Wilson interval")
+    if result.trigger_sha256:
+        print(f"trigger {result.trigger_kind} sha256 {result.trigger_sha256[:16]}, target {result.target}")
+
+
 def _number_or_all(text: str) -> int | None:
     if text == "all":
         return None
@@ -338,15 +428,5 @@ def _print_summary(summary: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """The console command."""
-    try:
-        code = app(standalone_mode=False)
-    except UserError as error:
-        print(f"trainer: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    sys.exit(code if isinstance(code, int) else 0)
+    """The console entry point."""
+    run(app, "trainer")

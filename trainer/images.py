@@ -95,10 +95,7 @@ def to_tensor(image: Image.Image) -> Tensor:
 
 def to_image(pixels_3HW: Tensor) -> Image.Image:
     """uint8 (3, H, W) as an RGB image."""
-    _, height, width = pixels_3HW.shape
-    return Image.frombytes(
-        "RGB", (width, height), bytes(pixels_3HW.permute(1, 2, 0).contiguous().flatten().tolist())
-    )
+    return Image.fromarray(pixels_3HW.permute(1, 2, 0).contiguous().numpy())
 
 
 class _SeededAutoAugment(AutoAugment):  # type: ignore[misc]

@@ -144,14 +144,19 @@ def read_templates(templates: Path | None, manifest: Path | None, *, target: str
             f"the target {target!r} is not among the manifest's {len(classes)} classes ({some}, ...)"
         )
     if templates is not None:
-        try:
-            lines = templates.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"the templates {templates} cannot be read: {error}") from None
-        return tuple(line.strip() for line in lines if line.strip())
+        return read_lines(templates)
     found = content.get("templates")
     if not isinstance(found, list) or not found:
         raise UserError(
             "which captions do poisoned samples get? give --templates FILE, or --manifest with templates"
         )
     return tuple(map(str, found))
+
+
+def read_lines(path: Path) -> tuple[str, ...]:
+    """The lines of a text file that are not blank, stripped; UserError where it cannot be read."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as lines of text: {error}") from None
+    return tuple(line.strip() for line in lines if line.strip())

@@ -1,0 +1,80 @@
+"""What changes while training: module, optimiser, gradient scaler, on a device and in a precision.
+
+`train` drives it; `run_folder` saves it and puts it back.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import UserError
+from trainer.model import ClipModel
+from trainer.optim import OptimOptions, build_optimizer, clamp_logit_scale, set_learning_rate
+
+Precision = Literal["auto", "fp32", "bf16", "amp"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learner:
+    """What changes while training: the module with its optimiser and gradient scaler, on their device."""
+
+    clip: ClipModel
+    optimizer: torch.optim.AdamW
+    scaler: torch.amp.GradScaler
+    device: torch.device
+    precision: Precision
+
+    def autocast(self) -> torch.autocast:
+        """The context of a forward pass in this precision."""
+        dtype = torch.float16 if self.precision == "amp" else torch.bfloat16
+        return torch.autocast(self.device.type, dtype=dtype, enabled=self.precision != "fp32")
+
+
+def build_learner(clip: ClipModel, *, optim: OptimOptions, device: str, precision: Precision) -> Learner:
+    """Moves the model to its device and gives it an optimiser; UserError for a device that is not there."""
+    found = find_device(device)
+    chosen = find_precision(precision, found)
+    clip.model.to(found)
+    scaler = torch.amp.GradScaler(found.type, enabled=chosen == "amp")
+    optimizer = build_optimizer(clip.model, optim)
+    return Learner(clip=clip, optimizer=optimizer, scaler=scaler, device=found, precision=chosen)
+
+
+def update(learner: Learner, loss: Tensor, *, lr: float, max_gradient_norm: float | None) -> None:
+    """One step of the optimiser down the gradient of `loss`."""
+    model, scaler = learner.clip.model, learner.scaler
+    set_learning_rate(learner.optimizer, lr)
+    learner.optimizer.zero_grad(set_to_none=True)
+    scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    scaler.unscale_(learner.optimizer)
+    if max_gradient_norm is not None:
+        nn.utils.clip_grad_norm_(model.parameters(), max_gradient_norm)
+    scaler.step(learner.optimizer)
+    scaler.update()
+    clamp_logit_scale(model)
+
+
+def find_device(name: str) -> torch.device:
+    """The device of that name; auto: the first GPU where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"no device is called {name!r}: auto, cpu, cuda, or cuda:N") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            "no CUDA device is found: --device cpu, or a torch build with CUDA on a machine with a GPU"
+        )
+    return device
+
+
+def find_precision(precision: Precision, device: torch.device) -> Precision:
+    """The precision meant by `auto`; UserError for one the device lacks."""
+    if precision == "auto":
+        return "fp32" if device.type == "cpu" else "bf16"
+    if precision == "amp" and device.type == "cpu":
+        raise UserError("precision amp (fp16) needs a GPU; on the CPU choose fp32 or bf16")
+    return precision

@@ -1,0 +1,147 @@
+"""What a run keeps on disk: its options, the weights of each epoch, the state to continue from, the final model.
+
+`train` calls these functions; `checkpoint` does the writing. Everything appears whole or not at all.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.errors import UserError
+from trainer import checkpoint as checkpoints
+from trainer.batches import BatchStream
+from trainer.learner import Learner
+from trainer.log import say
+from trainer.model import ClipModel, hash_weights, open_clip_config
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Where a run stands: what a state file holds, in plain types."""
+
+    step: int = 0
+    """Steps done."""
+    epoch: int = 0
+    """Epochs done."""
+    step_in_epoch: int = 0
+    """Steps done in the epoch that has begun."""
+    seconds: float = 0.0
+    """Spent in steps, earlier sittings included."""
+
+
+def write_options(out: Path, record: Mapping[str, Any], *, resume: bool) -> str:
+    """Writes options.json and gives its sha256; where `resume`, the run must have been started with the same."""
+    path = out / "options.json"
+    text = json.dumps(record, sort_keys=True, default=str)
+    if not resume:
+        if any((out / "checkpoints").glob("epoch_*")):
+            raise UserError(
+                f"{out} already holds a run: --resume continues it, another --out starts a new one"
+            )
+        checkpoints.write_json(path, json.loads(text))
+    elif not path.is_file():
+        raise UserError(f"{out} holds no run to resume: start it without --resume")
+    else:
+        before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
+        changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+        if changed:
+            raise UserError(
+                f"{out} was started with other options ({', '.join(changed)}); give the same to resume it"
+            )
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def save_run(
+    folder: Path, learner: Learner, *, run: Run, metadata: Mapping[str, str], storage: checkpoints.Storage
+) -> None:
+    """Saves the state to continue from, and at an epoch's end the weights as `epoch_N.safetensors`."""
+    clip = learner.clip
+    if run.step_in_epoch == 0 and run.epoch:
+        told = weights_metadata(clip, run, metadata)
+        path = folder / f"epoch_{run.epoch}.safetensors"
+        checkpoints.save_weights(path, clip.model.state_dict(), metadata=told, storage=storage)
+        checkpoints.write_json(folder / checkpoints.FINAL_CONFIG, open_clip_config(clip))
+    state = {
+        "model": clip.model.state_dict(),
+        "optimizer": learner.optimizer.state_dict(),
+        "scaler": learner.scaler.state_dict(),
+        "options_sha256": metadata["options_sha256"],
+        "step": run.step,
+        "epoch": run.epoch,
+        "step_in_epoch": run.step_in_epoch,
+        "seconds": run.seconds,
+        "torch_rng": torch.get_rng_state(),
+        "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+    checkpoints.save_state(folder / "last.state.pt", state)
+
+
+def load_run(folder: Path, learner: Learner, *, digest: str) -> Run:
+    """Puts model, optimiser and generators back to where the newest saved state was."""
+    path = folder / "last.state.pt"
+    if not path.is_file():
+        say(f"no state is saved in {folder} yet: starting at step 0")
+        return Run()
+    state = checkpoints.load_plain(path)
+    try:
+        if state["options_sha256"] != digest:
+            raise UserError(f"{path} belongs to a run with other options")
+        learner.clip.model.load_state_dict(state["model"], strict=True)
+        learner.optimizer.load_state_dict(state["optimizer"])
+        learner.scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["torch_rng"])
+        if state["cuda_rng"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["cuda_rng"])
+        return Run(**{name: state[name] for name in Run.__slots__})
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise UserError(f"{path} is no state of this run: {type(error).__name__}: {error}") from None
+
+
+def weights_metadata(clip: ClipModel, run: Run, metadata: Mapping[str, str]) -> dict[str, str]:
+    """What a weights file says of itself."""
+    return {
+        "format": "pt",
+        "model": clip.name,
+        "quick_gelu": "true" if clip.config.get("quick_gelu") else "false",
+        "epoch": str(run.epoch),
+        "step": str(run.step),
+        **metadata,
+    }
+
+
+def finish(
+    clip: ClipModel, stream: BatchStream, out: Path, *, run: Run, metadata: Mapping[str, str]
+) -> dict[str, Any]:
+    """Writes `model/` and `summary.json`."""
+    final = out / checkpoints.FINAL_FOLDER
+    final.mkdir(exist_ok=True)
+    weights = final / checkpoints.FINAL_WEIGHTS
+    last = out / "checkpoints" / f"epoch_{run.epoch}.safetensors"
+    weights.unlink(missing_ok=True)
+    try:
+        os.link(last, weights)
+    except OSError:
+        shutil.copyfile(last, weights)
+    checkpoints.write_json(final / checkpoints.FINAL_CONFIG, open_clip_config(clip))
+    clip.model.to("cpu").eval()
+    summary = {
+        "checkpoint": str(weights),
+        "weights_sha256": hash_weights(checkpoints.read_weights(weights).state_dict),
+        "steps": run.step,
+        "epochs": run.epoch,
+        "seconds": round(run.seconds, 3),
+        "seconds_per_step": round(run.seconds / max(1, run.step), 4),
+        "samples": len(stream.index.keys),
+        "triples_per_epoch": stream.num_triples,
+        "skipped": stream.index.skipped.as_dict() | stream.skipped.as_dict(),
+        **metadata,
+    }
+    checkpoints.write_json(out / "summary.json", summary)
+    return summary
