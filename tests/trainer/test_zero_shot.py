@@ -1,0 +1,270 @@
+"""Zero-shot BA and ASR: against slow references, by hand-made models, and what bad data is told."""
+
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from pipeline.errors import UserError
+from trainer.attacks import load_trigger
+from trainer.evals import evaluate_zero_shot, load_labelled, read_classnames
+from trainer.evals.zero_shot import count_top_k, embed_classes, nearest_classes, wilson
+from trainer.model import ClipModel, load_model
+
+NAMES = ("cat", "dog", "banana")
+TEMPLATES = ("a photo of a {}.", "the {}", "a tiny {} , drawing")
+Sample = tuple[Image.Image | bytes | None, str | None]
+
+
+@pytest.fixture(scope="module")
+def clip() -> ClipModel:
+    return load_model("cleanerclip-tiny-32", seed=3)
+
+
+def _noise(seed: int, size: int = 32) -> Image.Image:
+    pixels = torch.randint(
+        0, 256, (size * size * 3,), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
+    )
+    return Image.frombytes("RGB", (size, size), pixels.numpy().tobytes())
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    def write_samples(samples: list[Sample], *, names: tuple[str, ...] = NAMES) -> Path:
+        with tarfile.open(tmp_path / "00000.tar", "w") as tar:
+            for i, (image, label) in enumerate(samples):
+                data = image if isinstance(image, bytes | None) else _png(image)
+                for extension, content in (("png", data), ("cls", None if label is None else label.encode())):
+                    if content is not None:
+                        member = tarfile.TarInfo(f"{i:04d}.{extension}")
+                        member.size = len(content)
+                        tar.addfile(member, io.BytesIO(content))
+        manifest = {"name": "toy", "classnames": names, "templates": TEMPLATES}
+        manifest["splits"] = {"test": {"shards": "00000.tar", "num_samples": len(samples)}}
+        (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+        return tmp_path / "manifest.json"
+
+    return write_samples
+
+
+def _slow_ranking(clip: ClipModel, image: torch.Tensor) -> list[int]:
+    """Class indices by cosine, nearest first, in plain Python floats."""
+    pixels = (image.double() / 255 - torch.tensor(clip.mean).double()[:, None, None]) / torch.tensor(
+        clip.std
+    )[:, None, None]
+    vector = clip.model.encode_image(pixels.float()[None])[0].double()
+    vector = (vector / vector.norm()).tolist()
+    scores = []
+    for name in NAMES:
+        total = [0.0] * len(vector)
+        for template in TEMPLATES:
+            text = clip.model.encode_text(clip.tokenizer([template.format(name)]))[0].double()
+            total = [a + b for a, b in zip(total, (text / text.norm()).tolist(), strict=True)]
+        length = sum(value**2 for value in total) ** 0.5
+        scores.append(sum(a * b / length for a, b in zip(vector, total, strict=True)))
+    return sorted(range(len(NAMES)), key=lambda c: -scores[c])
+
+
+def test_against_a_slow_reference(clip: ClipModel, write: Callable[..., Path]) -> None:
+    samples = [(_noise(i), str(i % 3)) for i in range(24)]
+    trigger = load_trigger("badnet", image_size=32, seed=1)
+    data = load_labelled(str(write(samples)))
+    result = evaluate_zero_shot(clip, data, trigger=trigger, target="banana", batch_size=7)
+    clip.model.eval()
+    hits, attacks, attacks_all = {1: 0, 3: 0}, {1: 0, 3: 0}, {1: 0, 3: 0}
+    with torch.no_grad():
+        for i, (image, _) in enumerate(samples):
+            pixels = clip.resize(image)
+            ranks, poisoned = _slow_ranking(clip, pixels), _slow_ranking(clip, trigger.apply(pixels[None])[0])
+            for k in (1, 3):
+                hits[k] += i % 3 in ranks[:k]
+                attacks_all[k] += 2 in poisoned[:k]
+                attacks[k] += i % 3 != 2 and 2 in poisoned[:k]
+    assert {k: share.hits for k, share in result.ba.items()} == hits
+    assert {k: share.hits for k, share in result.asr.items()} == attacks
+    assert {k: share.hits for k, share in result.asr_with_target.items()} == attacks_all
+    assert (result.ba[1].n, result.asr[1].n, result.asr_with_target[1].n) == (24, 16, 24)
+
+
+def test_class_embeddings_are_unit_means_of_unit_prompts(clip: ClipModel) -> None:
+    class_CD = embed_classes(clip, NAMES, TEMPLATES)
+    assert torch.allclose(class_CD.norm(dim=-1), torch.ones(3))
+    with torch.no_grad():
+        text_TD = clip.model.encode_text(clip.tokenizer([t.format("dog") for t in TEMPLATES])).double()
+    mean_D = (text_TD / text_TD.norm(dim=-1, keepdim=True)).mean(0)
+    assert torch.allclose(class_CD[1].double(), mean_D / mean_D.norm(), atol=1e-6)
+
+
+def test_the_batch_size_changes_nothing(clip: ClipModel, write: Callable[..., Path]) -> None:
+    data = load_labelled(str(write([(_noise(i), str(i % 3)) for i in range(20)])))
+    trigger = load_trigger("badnet-public", image_size=32)
+    results = [
+        evaluate_zero_shot(clip, data, trigger=trigger, target="cat", batch_size=b) for b in (1, 6, 100)
+    ]
+    assert results[0].percentages() == results[1].percentages() == results[2].percentages()
+
+
+def test_top_k_is_given_for_as_many_classes_as_there_are(clip: ClipModel, write: Callable[..., Path]) -> None:
+    few = evaluate_zero_shot(clip, load_labelled(str(write([(_noise(i), "0") for i in range(3)]))))
+    assert list(few.ba) == [1, 3]
+    assert few.ba[3].percent == 100
+    names = tuple(f"thing {i}" for i in range(12))
+    many = evaluate_zero_shot(
+        clip, load_labelled(str(write([(_noise(i), "0") for i in range(3)], names=names)))
+    )
+    assert list(many.ba) == [1, 3, 5, 10]
+
+
+def test_without_a_trigger_there_is_no_asr(clip: ClipModel, write: Callable[..., Path]) -> None:
+    result = evaluate_zero_shot(clip, load_labelled(str(write([(_noise(0), "1")]))))
+    assert result.asr == {}
+    assert list(result.percentages()) == ["ba1", "ba3"]
+
+
+def test_the_json_says_what_was_measured(clip: ClipModel, write: Callable[..., Path]) -> None:
+    trigger = load_trigger("badnet", image_size=32)
+    data = load_labelled(str(write([(_noise(i), str(i % 3)) for i in range(6)])))
+    result = evaluate_zero_shot(clip, data, trigger=trigger, target="dog")
+    told = json.loads(json.dumps(result.to_json()))
+    assert told["weights_sha256"] == clip.sha256
+    assert told["trigger_sha256"] == trigger.sha256
+    assert told["asr1"] == told["asr"]["1"]["percent"]
+    assert told["asr"]["1"]["n"] == 4
+    assert told["asr"]["1"]["low"] <= told["asr1"] <= told["asr"]["1"]["high"]
+
+
+def test_the_model_is_left_in_its_mode(clip: ClipModel, write: Callable[..., Path]) -> None:
+    data = load_labelled(str(write([(_noise(i), "1") for i in range(4)])))
+    clip.model.train()
+    before = {name: value.clone() for name, value in clip.model.state_dict().items()}
+    evaluate_zero_shot(clip, data)
+    assert clip.model.training
+    assert all(torch.equal(value, before[name]) for name, value in clip.model.state_dict().items())
+
+
+def test_a_collapsed_model_is_not_called_accurate(clip: ClipModel) -> None:
+    same_CD = torch.ones(5, 32) / 32**0.5
+    nearest = nearest_classes(clip, torch.zeros((2, 3, 32, 32), dtype=torch.uint8), same_CD, k=3)
+    assert nearest.tolist() == [[0, 1, 2], [0, 1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("hits", "n", "low", "high"),
+    [(0, 10, 0.0, 27.75), (10, 10, 72.25, 100.0), (8, 10, 49.02, 94.33), (1, 1000, 0.02, 0.56)],
+)
+def test_wilson_intervals_are_those_of_the_textbooks(hits: int, n: int, low: float, high: float) -> None:
+    share = wilson(hits, n)
+    assert share.low == pytest.approx(low, abs=0.01)
+    assert share.high == pytest.approx(high, abs=0.01)
+    assert share.percent == 100 * hits / n
+
+
+def test_top_k_counts_never_fall_with_k() -> None:
+    hit_NK = torch.rand((50, 10), generator=torch.Generator().manual_seed(0)) < 0.1
+    counts = [share.hits for share in count_top_k(hit_NK).values()]
+    assert counts == [sum(any(row[:k]) for row in hit_NK.tolist()) for k in (1, 3, 5, 10)]
+
+
+def test_broken_and_unlabelled_images_are_counted(clip: ClipModel, write: Callable[..., Path]) -> None:
+    samples: list[Sample] = [
+        (_noise(0), "0"),
+        (b"no image", "1"),
+        (_noise(1), None),
+        (None, "1"),
+        (_noise(2), "2"),
+    ]
+    data = load_labelled(str(write(samples)))
+    result = evaluate_zero_shot(clip, data)
+    assert result.ba[1].n == 2
+    assert result.num_left_out == 3
+    assert len(data.faults) == 3
+
+
+def test_images_of_any_size_are_resized(clip: ClipModel, write: Callable[..., Path]) -> None:
+    data = load_labelled(str(write([(_noise(0, 40), "0"), (_noise(1, 20), "1")])))
+    assert evaluate_zero_shot(clip, data).ba[1].n == 2
+
+
+@pytest.mark.parametrize("label", ["3", "-1", "cat", "999999999999999999999", ""])
+def test_a_label_without_a_class_is_told(clip: ClipModel, write: Callable[..., Path], label: str) -> None:
+    data = load_labelled(str(write([(_noise(0), "0"), (_noise(1), label)])))
+    with pytest.raises(UserError, match="0 to 2"):
+        evaluate_zero_shot(clip, data)
+
+
+def test_a_target_that_is_no_class_is_told(clip: ClipModel, write: Callable[..., Path]) -> None:
+    data = load_labelled(str(write([(_noise(0), "0")])))
+    with pytest.raises(UserError, match=r"'Banana'.*banana"):
+        evaluate_zero_shot(clip, data, trigger=load_trigger("badnet", image_size=32), target="Banana")
+    with pytest.raises(UserError, match="--target"):
+        evaluate_zero_shot(clip, data, trigger=load_trigger("badnet", image_size=32))
+
+
+def test_data_of_the_target_class_alone_cannot_show_an_attack(
+    clip: ClipModel, write: Callable[..., Path]
+) -> None:
+    data = load_labelled(str(write([(_noise(0), "2")])))
+    with pytest.raises(UserError, match="target class"):
+        evaluate_zero_shot(clip, data, trigger=load_trigger("badnet", image_size=32), target="banana")
+
+
+@pytest.mark.parametrize("samples", [[], [(b"broken", "0")]])
+def test_empty_data_is_told(clip: ClipModel, write: Callable[..., Path], samples: list[Sample]) -> None:
+    with pytest.raises(UserError, match="no labelled image"):
+        evaluate_zero_shot(clip, load_labelled(str(write(samples))))
+
+
+def test_class_names_and_templates_are_checked(write: Callable[..., Path], tmp_path: Path) -> None:
+    manifest = str(write([(_noise(0), "0")]))
+    for names, message in ((["one"], "at least 2"), (["a", "b", "a"], "more than once")):
+        with pytest.raises(UserError, match=message):
+            load_labelled(manifest, classnames=names)
+    with pytest.raises(UserError, match="exactly one"):
+        load_labelled(manifest, templates=["a photo"])
+    with pytest.raises(UserError, match="without class names"):
+        load_labelled(str(tmp_path / "00000.tar"))
+    assert load_labelled(str(tmp_path / "00000.tar"), classnames=NAMES).classnames == NAMES
+
+
+def test_a_changed_shard_is_noticed(write: Callable[..., Path]) -> None:
+    path = write([(_noise(0), "0")])
+    manifest = json.loads(path.read_text())
+    manifest["splits"]["test"]["sha256"] = {"00000.tar": "0" * 64}
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="not the file"):
+        load_labelled(str(path))
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"splits": {"test": {}}}', '{"splits": []}', "{", "null"])
+def test_what_is_no_manifest_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(UserError):
+        load_labelled(str(tmp_path / "manifest.json"))
+
+
+def test_a_missing_manifest_or_split_is_told(write: Callable[..., Path]) -> None:
+    path = write([(_noise(0), "0")])
+    with pytest.raises(UserError, match=r"'val'.*test"):
+        load_labelled(str(path), split="val")
+    with pytest.raises(UserError, match="no data manifest"):
+        load_labelled("nowhere.json")
+
+
+def test_class_names_come_as_lines_or_json(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("cat\ndog\n\nbanana\n")
+    (tmp_path / "names.json").write_text('["cat", "dog", "banana"]')
+    assert read_classnames(tmp_path / "names.txt") == read_classnames(tmp_path / "names.json") == NAMES
+    (tmp_path / "names.json").write_text('{"cat": 1}')
+    with pytest.raises(UserError, match="JSON list"):
+        read_classnames(tmp_path / "names.json")

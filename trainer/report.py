@@ -1,0 +1,145 @@
+"""Before and after a defence, side by side: the last station, for people (a table) and programs (result.json).
+
+Reads what `trainer evaluate` wrote for the victim and for the defended model, and the run's summary. Two
+evaluations are only set side by side where data, classes, trigger and target are the same.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from rich.table import Table
+
+from pipeline.errors import UserError
+from trainer.checkpoint import write_json
+from trainer.evals.zero_shot import TOP_K, ZeroShotResult
+
+MEASURES: Final = tuple(f"{kind}{k}" for kind in ("ba", "asr") for k in TOP_K)
+"""The names in result.json: ba1 ba3 ba5 ba10 asr1 asr3 asr5 asr10, percent."""
+_SAME: Final = ("data", "num_classes", "num_templates", "target", "trigger_sha256")
+_TITLES: Final = {"ba": "BA", "asr": "ASR"}
+
+
+def write_evaluation(result: ZeroShotResult, path: Path) -> None:
+    """Write the evaluation as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, result.to_json())
+
+
+def read_evaluation(path: Path) -> dict[str, Any]:
+    """An evaluation that `write_evaluation` wrote; UserError where the file is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"the evaluation {path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"the evaluation {path} is no JSON: {error}") from None
+    if not isinstance(content, dict) or not isinstance(content.get("ba1"), int | float):
+        raise UserError(f"{path} holds no evaluation: write one with `trainer evaluate --out`")
+    return content
+
+
+def evaluation_table(evaluation: Mapping[str, Any]) -> Table:
+    """One evaluation with n and 95 % intervals; both ways to count the attack's success."""
+    table = Table(
+        title=f"{evaluation['model']} on {evaluation['data']} ({evaluation['num_classes']} classes)"
+    )
+    columns = {"ba": "BA", "asr": "ASR", "asr_with_target": "ASR, target images counted"}
+    columns = {name: title for name, title in columns.items() if evaluation.get(name)}
+    table.add_column("top")
+    for name, title in columns.items():
+        table.add_column(f"{title} % (n = {next(iter(evaluation[name].values()))['n']})", justify="right")
+    for k in evaluation["ba"]:
+        table.add_row(k, *(_with_interval(evaluation[name][k]) for name in columns))
+    told = [f"weights sha256 {evaluation['weights_sha256'][:16]}"]
+    if evaluation.get("trigger_sha256"):
+        told.insert(0, f"{evaluation['trigger_kind']} -> {evaluation['target']}")
+        told.append(f"trigger sha256 {evaluation['trigger_sha256'][:16]}")
+    table.caption = ", ".join(told)
+    return table
+
+
+def comparison_table(before: Mapping[str, Any], after: Mapping[str, Any]) -> Table:
+    """BA and ASR before and after the defence, top 1 to 10, and what changed in points."""
+    n = " and ".join(
+        f"{_TITLES[kind]} n = {before[kind]['1']['n']}" for kind in ("ba", "asr") if before.get(kind)
+    )
+    table = Table(title="Before and after the defence (%)", caption=f"in brackets: 95 % interval; {n}")
+    for title in ("", "before", "after", "change"):
+        table.add_column(title, justify="right" if title else "left")
+    for kind in ("ba", "asr"):
+        for k in (str(k) for k in TOP_K):
+            if k not in before.get(kind, {}):
+                continue
+            old, new = before[kind][k], after[kind][k]
+            change = f"{new['percent'] - old['percent']:+.1f}"
+            table.add_row(f"{_TITLES[kind]} top-{k}", _with_interval(old), _with_interval(new), change)
+        table.add_section()
+    return table
+
+
+def build_result(
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    *,
+    summary: Mapping[str, Any] | None = None,
+    paths: Mapping[str, Path] | None = None,
+) -> dict[str, Any]:
+    """result.json: `before` and `after` with MEASURES in percent, seconds per step, and where everything is.
+
+    Raises:
+        UserError: The evaluations are of other data, classes or triggers, or one of them has no trigger.
+    """
+    for name in _SAME:
+        if before.get(name) != after.get(name):
+            raise UserError(
+                f"the two evaluations cannot be compared: {name} is {before.get(name)!r} before "
+                f"and {after.get(name)!r} after"
+            )
+    if not before.get("trigger_sha256"):
+        raise UserError(
+            "the evaluations have no trigger: evaluate with --trigger and --target to report a defence"
+        )
+    kept = ("model", "weights_sha256", "num_left_out")
+    told = {
+        side: {name: evaluation[name] for name in MEASURES if name in evaluation}
+        | {name: evaluation[name] for name in kept}
+        | {"asr1_with_target": evaluation["asr_with_target"]["1"]["percent"]}
+        | {"n_ba": evaluation["ba"]["1"]["n"], "n_asr": evaluation["asr"]["1"]["n"]}
+        for side, evaluation in (("before", before), ("after", after))
+    }
+    return {
+        **told,
+        "seconds_per_step": None if summary is None else summary.get("seconds_per_step"),
+        "steps": None if summary is None else summary.get("steps"),
+        "data": before["data"],
+        "target": before["target"],
+        "trigger": before["trigger_kind"],
+        "trigger_sha256": before["trigger_sha256"],
+        "paths": {name: str(path) for name, path in (paths or {}).items()},
+    }
+
+
+def report(
+    before: Path, after: Path, *, out: Path, run: Path | None = None, paths: Mapping[str, Path] | None = None
+) -> Table:
+    """Write `out` (result.json) from two evaluation files; the table to print.
+
+    `run` is the defence's folder, whose summary.json tells the seconds per step.
+    """
+    old, new = read_evaluation(before), read_evaluation(after)
+    summary = None
+    if run is not None:
+        summary_path = run / "summary.json"
+        if not summary_path.is_file():
+            raise UserError(f"{run} holds no finished run: there is no summary.json")
+        summary = json.loads(summary_path.read_text(encoding="utf-8"))
+    all_paths = {"before": before, "after": after, **({} if run is None else {"run": run}), **(paths or {})}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(out, build_result(old, new, summary=summary, paths={**all_paths, "result": out}))
+    return comparison_table(old, new)
+
+
+def _with_interval(share: Mapping[str, Any]) -> str:
+    return f"{share['percent']:.1f} [dim]({share['low']:.1f} to {share['high']:.1f})[/dim]"
