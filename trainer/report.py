@@ -36,7 +36,7 @@ def read_evaluation(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"the evaluation {path} is no JSON: {error}") from None
     if not isinstance(content, dict) or not isinstance(content.get("ba1"), int | float):
-        raise UserError(f"{path} holds no evaluation: write one with `trainer evaluate --out`")
+        raise UserError(f"{path} holds no evaluation: write one with `trainer evaluate --json`")
     return content
 
 
