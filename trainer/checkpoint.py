@@ -158,7 +158,7 @@ def load_plain(path: Path) -> Any:
 
 
 def save_weights(
-    path: Path, state_dict: Mapping[str, Tensor], *, metadata: Mapping[str, str], storage: Storage
+    path: Path, state_dict: Mapping[str, Tensor], *, metadata: Mapping[str, str], storage: Storage = "fp32"
 ) -> None:
     """Writes the weights as safetensors, whole or not at all; fp16 halves the file and rounds the weights."""
     kept = {name: _stored(tensor, storage) for name, tensor in state_dict.items()}

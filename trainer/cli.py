@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.console import run
+from pipeline.console import run as run_app
 from pipeline.errors import UserError
 from trainer import __version__
 
@@ -314,7 +314,7 @@ def evaluate(
     activation: Activation = None,
     seed: Annotated[int, typer.Option(help="Of a trigger given by name.")] = 0,
     as_json: Annotated[
-        Path | None, typer.Option("--json", help="Write the result to this file, too.")
+        Path | None, typer.Option("--json", "--out", help="Write the result to this file, too.")
     ] = None,
 ) -> None:
     """Measure zero-shot accuracy (BA) and attack success rate (ASR) at top 1, 3, 5 and 10, with 95 % intervals.
@@ -322,12 +322,14 @@ def evaluate(
     ASR is the share of triggered images that are put in the target class: without and with the images that
     truly are of that class, side by side.
     """
+    from rich.console import Console
+
     from trainer.attacks import load_trigger
-    from trainer.checkpoint import write_json
     from trainer.evals.labelled import load_labelled, read_classnames
     from trainer.evals.zero_shot import evaluate_zero_shot
     from trainer.learner import find_device
     from trainer.model import load_model
+    from trainer.report import evaluation_table, write_evaluation
     from trainer.runs import read_lines
 
     if batch_size < 1:
@@ -342,12 +344,28 @@ def evaluate(
     clip.model.to(find_device(device))
     loaded = None if trigger is None else load_trigger(trigger, image_size=clip.image_size, seed=seed)
     result = evaluate_zero_shot(clip, labelled, trigger=loaded, target=target, batch_size=batch_size)
-    if as_json is not None:
-        as_json.parent.mkdir(parents=True, exist_ok=True)
-        write_json(as_json, result.to_json() | {"checkpoint": str(checkpoint)})
     for fault in labelled.faults[:5]:
         print(f"left out: {fault}", file=sys.stderr)
-    print_evaluation(result)
+    if as_json is not None:
+        write_evaluation(result, as_json)
+    Console(width=None if sys.stdout.isatty() else 120).print(evaluation_table(result.to_json()))
+
+
+@app.command()
+def report(
+    before: Annotated[Path, typer.Argument(help="What `trainer evaluate --json` wrote of the victim.")],
+    after: Annotated[Path, typer.Argument(help="What it wrote of the defended model.")],
+    out: Annotated[Path, typer.Option(help="Where result.json goes.")],
+    run: Annotated[Path | None, typer.Option(help="The defence's folder, for seconds per step.")] = None,
+) -> None:
+    """Set two evaluations side by side: a table here, and the same in OUT for programs."""
+    from rich.console import Console
+
+    from trainer.report import report as write_report
+
+    table = write_report(before, after, out=out, run=run)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    print(f"written to {out}")
 
 
 @app.command()
@@ -379,31 +397,6 @@ def inspect(
         print(f"{name:11} {json.dumps(value) if isinstance(value, dict | list) else value}")
 
 
-def print_evaluation(result: Any) -> None:
-    """The table that `trainer evaluate` prints."""
-    from rich.console import Console
-    from rich.table import Table
-
-    left_out = f", {result.num_left_out} left out" if result.num_left_out else ""
-    table = Table(title=f"{result.data}: {result.ba[1].n} images of {result.num_classes} classes{left_out}")
-    columns = {"BA": result.ba, "ASR": result.asr, "ASR, target images counted": result.asr_with_target}
-    columns = {name: shares for name, shares in columns.items() if shares}
-    table.add_column("top")
-    for name, shares in columns.items():
-        table.add_column(f"{name} % (n = {shares[1].n})", justify="right")
-    for k in result.ba:
-        told = [
-            f"{s.percent:.2f}  [{s.low:.2f}, {s.high:.2f}]"
-            for s in (shares[k] for shares in columns.values())
-        ]
-        table.add_row(str(k), *told)
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(table)
-    print(f"weights {result.model} sha256 {result.weights_sha256[:16]}; brackets: 95 % Wilson interval")
-    if result.trigger_sha256:
-        print(f"trigger {result.trigger_kind} sha256 {result.trigger_sha256[:16]}, target {result.target}")
-
-
 def _number_or_all(text: str) -> int | None:
     if text == "all":
         return None
@@ -419,8 +412,10 @@ def _activation(text: str | None) -> Any:
 
 
 def _print_summary(summary: dict[str, Any]) -> None:
-    for reason, what in summary["skipped"].items():
-        print(f"left out: {what['count']} {reason}, the first: {what['first'][0]}", file=sys.stderr)
+    for reason, count in summary["skipped"].items():
+        print(
+            f"left out: {count} {reason}, the first: {summary['skipped_first'][reason][0]}", file=sys.stderr
+        )
     print(
         f"{summary['checkpoint']}: {summary['epochs']} epochs, {summary['steps']} steps, "
         f"{summary['seconds_per_step']} s per step, sha256 {summary['weights_sha256'][:16]}"
@@ -429,4 +424,8 @@ def _print_summary(summary: dict[str, Any]) -> None:
 
 def main() -> None:
     """The console entry point."""
-    run(app, "trainer")
+    run_app(app, "trainer")
+
+
+if __name__ == "__main__":
+    main()

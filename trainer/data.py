@@ -49,12 +49,12 @@ class Skipped:
         if len(names) < self.MAX_NAMES:
             names.append(name)
 
-    def as_dict(self) -> dict[str, dict[str, Any]]:
-        """`{reason: {"count": n, "first": [names]}}`, by reason."""
-        return {
-            reason: {"count": self.counts[reason], "first": self.names[reason]}
-            for reason in sorted(self.counts)
-        }
+    def __or__(self, other: "Skipped") -> "Skipped":
+        """Both together."""
+        both = Skipped()
+        both.counts = self.counts + other.counts
+        both.names = {**self.names, **other.names}
+        return both
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -131,6 +131,7 @@ def finish(
         shutil.copyfile(last, weights)
     checkpoints.write_json(final / checkpoints.FINAL_CONFIG, open_clip_config(clip))
     clip.model.to("cpu").eval()
+    skipped = stream.index.skipped | stream.skipped
     summary = {
         "checkpoint": str(weights),
         "weights_sha256": hash_weights(checkpoints.read_weights(weights).state_dict),
@@ -140,7 +141,8 @@ def finish(
         "seconds_per_step": round(run.seconds / max(1, run.step), 4),
         "samples": len(stream.index.keys),
         "triples_per_epoch": stream.num_triples,
-        "skipped": stream.index.skipped.as_dict() | stream.skipped.as_dict(),
+        "skipped": dict(sorted(skipped.counts.items())),
+        "skipped_first": dict(sorted(skipped.names.items())),
         **metadata,
     }
     checkpoints.write_json(out / "summary.json", summary)
