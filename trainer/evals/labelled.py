@@ -130,19 +130,23 @@ def load_labelled(
     source: str,
     *,
     split: str = "test",
+    root: Path | None = None,
     classnames: Sequence[str] | None = None,
     templates: Sequence[str] | None = None,
 ) -> LabelledImages:
     """The labelled images of a manifest (`*.json`) or of shards (then `classnames` are needed).
 
-    `classnames` and `templates` replace the manifest's own. Hashes that the manifest states are checked.
+    A manifest's paths are relative to `root`, by default to the manifest's own folder. `classnames` and `templates`
+    replace the manifest's own. Hashes that the manifest states are checked.
 
     Raises:
         UserError: No such file or split, a changed shard, or class names missing.
     """
     path = Path(source).expanduser()
     if path.suffix == ".json":
-        return _from_manifest(path, split=split, classnames=classnames, templates=templates)
+        return _from_manifest(
+            path, split=split, root=root or path.parent, classnames=classnames, templates=templates
+        )
     if classnames is None:
         raise UserError(
             f"{source} are shards without class names: give a data manifest, or a file of class names"
@@ -156,7 +160,7 @@ def load_labelled(
 
 
 def _from_manifest(
-    path: Path, *, split: str, classnames: Sequence[str] | None, templates: Sequence[str] | None
+    path: Path, *, split: str, root: Path, classnames: Sequence[str] | None, templates: Sequence[str] | None
 ) -> LabelledImages:
     if not path.is_file():
         raise UserError(f"there is no data manifest {path}")
@@ -165,14 +169,21 @@ def _from_manifest(
         splits: Mapping[str, Any] = manifest["splits"]
         if split not in splits:
             raise UserError(f"{path} has no split {split!r}; it has: {', '.join(splits)}")
-        pattern = "::".join(str(path.parent / part) for part in str(splits[split]["shards"]).split("::"))
+        if manifest.get("format", "webdataset") != "webdataset":
+            raise UserError(
+                f"{path} describes {manifest['format']} files: pack them as WebDataset to evaluate on them"
+            )
+        names = classnames or manifest.get("classnames")
+        if not names:
+            raise UserError(f"{path} has no class names: give a file of them, or a data set with labels")
+        pattern = "::".join(str(root / part) for part in str(splits[split]["shards"]).split("::"))
         data = LabelledImages(
             name=str(manifest["name"]),
             shards=find_shards(pattern),
-            classnames=tuple(map(str, classnames or manifest["classnames"])),
+            classnames=tuple(map(str, names)),
             templates=tuple(map(str, templates or manifest.get("templates") or DEFAULT_TEMPLATES)),
         )
-        _check_hashes(path, dict(splits[split].get("sha256", {})))
+        _check_hashes(path, root, dict(splits[split].get("sha256", {})))
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} is no data manifest (splits, shards, classnames: see docs/format.md): {error}"
@@ -180,12 +191,12 @@ def _from_manifest(
     return data
 
 
-def _check_hashes(path: Path, hashes: Mapping[str, str]) -> None:
+def _check_hashes(path: Path, root: Path, hashes: Mapping[str, str]) -> None:
     for name, expected in hashes.items():
-        found = sha256_file(path.parent / name) if (path.parent / name).is_file() else "missing"
+        found = sha256_file(root / name) if (root / name).is_file() else "missing"
         if found != expected:
             raise UserError(
-                f"{path.parent / name} is not the file that {path.name} describes (sha256 {found[:16]}...)"
+                f"{root / name} is not the file that {path.name} describes (its sha256: {found[:16]})"
             )
 
 
