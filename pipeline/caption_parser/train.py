@@ -1,0 +1,337 @@
+"""The recipe that made the bundled caption parser: `python -m pipeline.caption_parser.train --data DATA --out DIR`.
+
+What it does, in order, the same at every run (seed 0; one thread; labels and variants are cached in `--cache`):
+
+1. Reads every caption of `corpus.read_all`: COCO val2017, Flickr8k, Flickr30k (Multi30k's copy), Conceptual Captions
+   (8,000 rows of its tsv, the csv of BadCLIP's 10,000), FACTUAL's region descriptions, WordNet 3.0's glosses. Dev and
+   test parts are split off by image.
+2. Labels them with the teacher `DATA/en_core_web_sm` (tags, heads, ClearNLP labels), and with them variants of the web
+   captions with other words and of human captions as web text (`variants.py`).
+3. Builds the student: one shared tok2vec, a tagger and a parser that listen to it. It starts from the teacher's parser
+   (embedding tables and the first convolutions; MIT licence), so that rare words keep what the teacher knows of them,
+   then learns to do with fewer layers and with one tok2vec what the teacher does with two.
+4. Trains on a weighted mix, keeps the weights (moving average) that are best on dev, and writes the pipeline with the
+   morphology component (`morphology.py`), whose tables come from WordNet.
+
+The result is committed in `model/`. Needs the real data; nothing else in the project does.
+"""
+
+import argparse
+import json
+import random
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import spacy  # noqa: TID251 - the bundled parser's own package
+from spacy.language import Language  # noqa: TID251
+from spacy.tokens import Doc  # noqa: TID251
+from spacy.training import Example  # noqa: TID251
+from thinc.api import Adam, NumpyOps, fix_random_seed, set_current_ops
+
+from pipeline.caption_parser import morphology
+from pipeline.caption_parser.corpus import SourceCaption, read_all
+from pipeline.caption_parser.labels import LabelledText, label
+from pipeline.caption_parser.variants import TaggedCaption, as_web_text, collect_words, vary
+
+WEIGHTS: Final = {
+    "cc3m_tsv": 6, "cc3m_csv": 6, "cc3m_varied": 1, "web_style": 1,
+    "coco": 1, "flickr8k": 1, "flickr30k": 1, "factual": 1, "glosses": 1,
+}  # fmt: skip
+"""How often an epoch shows each training text."""
+NUM_VARIANTS: Final = 8
+VARIED_SHARE: Final = 0.4
+NUM_WEB_STYLE: Final = 30_000
+DEV_SIZE: Final = 600
+"""Captions per source that choose the weights."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainOptions:
+    """What steers one training."""
+
+    seed: int = 0
+    width: int = 96
+    """Of the token vectors; the teacher's own, whose tables are copied."""
+    depth: int = 3
+    """Convolutions kept of the teacher's four."""
+    epochs: float = 1.0
+    batch_words: int = 1_500
+    learn_rate: float = 1e-3
+    warmup_steps: int = 200
+    dropout: float = 0.05
+    num_evaluations: int = 12
+    """Evaluations on dev, evenly over the training; the best weights are kept."""
+    teacher_weights: bool = True
+    """Start from the teacher's parser; False starts from random weights."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained."""
+        if not 1 <= self.depth <= 4:
+            raise ValueError(f"depth is {self.depth}: 1 to 4 convolutions")
+
+
+def build_student(teacher: Language, options: TrainOptions) -> Language:
+    """An untrained pipeline with the teacher's tokenizer and labels; its parser starts from the teacher's weights."""
+    nlp = spacy.blank("en")
+    tokenizer: Any = nlp.tokenizer
+    teacher_tokenizer: Any = teacher.tokenizer
+    tokenizer.from_bytes(teacher_tokenizer.to_bytes())
+    nlp.vocab.lookups.set_table("lexeme_norm", teacher.vocab.lookups.get_table("lexeme_norm"))
+    nlp.add_pipe("tok2vec", config={"model": {
+        "@architectures": "spacy.HashEmbedCNN.v2", "width": options.width, "depth": options.depth,
+        "embed_size": 2000, "window_size": 1, "maxout_pieces": 3, "subword_features": True,
+        "pretrained_vectors": None,
+    }})  # fmt: skip
+    listener = {
+        "@architectures": "spacy.Tok2VecListener.v1",
+        "width": options.width,
+        "upstream": "tok2vec",
+    }
+    nlp.add_pipe("tagger", config={"model": {
+        "@architectures": "spacy.Tagger.v2", "nO": None, "normalize": False, "tok2vec": listener,
+    }})  # fmt: skip
+    nlp.add_pipe("parser", config={"model": {
+        "@architectures": "spacy.TransitionBasedParser.v2", "state_type": "parser", "extra_state_tokens": False,
+        "hidden_width": options.width, "maxout_pieces": 2, "use_upper": True, "nO": None, "tok2vec": listener,
+    }})  # fmt: skip
+    example = Doc(nlp.vocab, words=["A", "dog"], tags=["DT", "NN"], heads=[1, 1], deps=["det", "ROOT"])
+    examples = [Example(Doc(nlp.vocab, words=["A", "dog"]), example)]
+    nlp.get_pipe("tok2vec").initialize(lambda: examples, nlp=nlp)  # type: ignore[attr-defined]
+    for name in ("tagger", "parser"):
+        labels = teacher.get_pipe(name).label_data  # type: ignore[attr-defined]
+        nlp.get_pipe(name).initialize(lambda: examples, nlp=nlp, labels=labels)  # type: ignore[attr-defined]
+    nlp.vocab.lex_attr_getters[spacy.attrs.NORM] = spacy.util.add_lookups(  # type: ignore[attr-defined]
+        nlp.vocab.lex_attr_getters[spacy.attrs.NORM],  # type: ignore[attr-defined]
+        nlp.vocab.lookups.get_table("lexeme_norm"),
+    )
+    if options.teacher_weights:
+        copy_teacher(teacher, nlp)
+    return nlp
+
+
+def copy_teacher(teacher: Language, student: Language) -> None:
+    """Copy the teacher's parser into the student: its tok2vec as deep as the student's, and its two layers above.
+
+    Raises AssertionError where the two have different transitions: their output layers would not match.
+    """
+    source: Any = teacher.get_pipe("parser")
+    target: Any = student.get_pipe("parser")
+    assert source.move_names == target.move_names
+    shared: Any = student.get_pipe("tok2vec")
+    source_nodes = parameter_nodes(source.model.get_ref("tok2vec").layers[0])
+    for from_node, to_node in zip(source_nodes, parameter_nodes(shared.model), strict=False):
+        copy_parameters(from_node, to_node)
+    copy_parameters(source.model.get_ref("tok2vec").layers[-1], target.model.get_ref("tok2vec").layers[-1])
+    copy_parameters(source.model.get_ref("lower"), target.model.get_ref("lower"))
+    copy_parameters(source.model.get_ref("upper"), target.model.get_ref("upper"))
+
+
+def parameter_nodes(model: Any) -> list[Any]:
+    """The nodes of a thinc model that hold weights, in the order of the data's way through them."""
+    return [node for node in model.walk(order="dfs_pre") if node.param_names]
+
+
+def copy_parameters(source: Any, target: Any) -> None:
+    """Copy one node's weights, and a hash table's seed; AssertionError where the shapes differ."""
+    if "seed" in source.attrs:
+        target.attrs["seed"] = source.attrs["seed"]
+    for name in source.param_names:
+        assert source.get_param(name).shape == target.get_param(name).shape, (source.name, name)
+        target.set_param(name, source.get_param(name).copy())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingTexts:
+    """The labelled texts of one training: what is learnt, weighted, and what chooses the weights, by source."""
+
+    train: Sequence[tuple[LabelledText, int]]
+    dev: dict[str, list[LabelledText]]
+
+
+def read_texts(data: Path, *, cache: Path, workers: int, seed: int) -> TrainingTexts:
+    """All captions and variants with the teacher's labels, from `cache` where they stand there."""
+    teacher = data / "en_core_web_sm"
+    captions = list(read_all(data))
+    labelled = label(
+        [caption.text for caption in captions],
+        teacher=teacher,
+        cache=cache / "captions.spacy",
+        workers=workers,
+    )
+    pairs = [(caption, text) for caption, text in zip(captions, labelled, strict=True) if text.words]
+    variants = write_variants(pairs, seed=seed)
+    names, texts = [name for name, _ in variants], [text for _, text in variants]
+    more = label(texts, teacher=teacher, cache=cache / "variants.spacy", workers=workers)
+    train = [(text, WEIGHTS[caption.source]) for caption, text in pairs if caption.part == "train"]
+    train += [(text, WEIGHTS[name]) for name, text in zip(names, more, strict=True) if text.words]
+    dev: dict[str, list[LabelledText]] = {}
+    for caption, text in pairs:
+        if caption.part == "dev" and len(dev.setdefault(caption.source, [])) < DEV_SIZE:
+            dev[caption.source].append(text)
+    return TrainingTexts(train=train, dev=dev)
+
+
+def write_variants(
+    pairs: Sequence[tuple[SourceCaption, LabelledText]], *, seed: int
+) -> list[tuple[str, str]]:
+    """Variants of the training captions as (name in WEIGHTS, text)."""
+    tagged = [
+        TaggedCaption(
+            name=f"{caption.source} {caption.row}", words=text.words, spaces=text.spaces, tags=text.tags
+        )
+        for caption, text in pairs
+        if caption.part == "train"
+    ]
+    pools = collect_words(tagged)
+    variants = [
+        ("cc3m_varied", vary(caption, pools=pools, share=VARIED_SHARE, seed=f"{seed}:{caption.name}:{index}"))
+        for caption in tagged
+        if caption.name.startswith("cc3m")
+        for index in range(NUM_VARIANTS)
+    ]
+    human = [
+        caption.text
+        for caption, _ in pairs
+        if caption.part == "train" and caption.source in ("coco", "flickr30k")
+    ]
+    chosen = random.Random(f"{seed}:web").sample(human, min(NUM_WEB_STYLE, len(human)))
+    return variants + [("web_style", as_web_text(text)) for text in chosen]
+
+
+def batches(texts: TrainingTexts, *, options: TrainOptions) -> Iterator[list[LabelledText]]:
+    """The training texts in a seeded order, each as often as its weight, in batches of about `batch_words` words."""
+    order = [text for text, weight in texts.train for _ in range(weight)]
+    total = round(len(order) * options.epochs)
+    drawn: list[LabelledText] = []
+    epoch = 0
+    while len(drawn) < total:
+        random.Random(f"{options.seed}:order:{epoch}").shuffle(order)
+        drawn += order[: total - len(drawn)]
+        epoch += 1
+    batch: list[LabelledText] = []
+    num_words = 0
+    for text in drawn:
+        batch.append(text)
+        num_words += len(text.words)
+        if num_words >= options.batch_words:
+            yield batch
+            batch, num_words = [], 0
+    if batch:
+        yield batch
+
+
+def to_examples(nlp: Language, texts: Sequence[LabelledText]) -> list[Example]:
+    """Training examples: the words alone beside the labelled document."""
+    return [
+        Example(Doc(nlp.vocab, words=list(text.words), spaces=list(text.spaces)), text.to_doc(nlp.vocab))
+        for text in texts
+    ]
+
+
+def agreement(nlp: Language, texts: Sequence[LabelledText]) -> dict[str, float]:
+    """Shares of tokens with the teacher's tag, head, and head and label; every token counts, punctuation too."""
+    tokens = tags = heads = labelled = 0
+    docs = [Doc(nlp.vocab, words=list(text.words), spaces=list(text.spaces)) for text in texts]
+    for doc, text in zip(nlp.pipe(docs, batch_size=256), texts, strict=True):
+        for token, tag, head, dep in zip(doc, text.tags, text.heads, text.deps, strict=True):
+            tokens += 1
+            tags += token.tag_ == tag
+            heads += token.head.i == head
+            labelled += token.head.i == head and token.dep_ == dep
+    return {"tag": tags / tokens, "uas": heads / tokens, "las": labelled / tokens}
+
+
+def train(nlp: Language, texts: TrainingTexts, *, options: TrainOptions) -> dict[str, Any]:
+    """Train the student in place; it ends with the averaged weights that were best on dev. Returns the scores."""
+    fix_random_seed(options.seed)
+    schedule = list(batches(texts, options=options))
+    optimizer = Adam(
+        learn_rate=options.learn_rate, L2=0.01, L2_is_weight_decay=True, grad_clip=1.0, use_averages=True
+    )
+    evaluate_at = {
+        round((index + 1) * len(schedule) / options.num_evaluations)
+        for index in range(options.num_evaluations)
+    }
+    best: dict[str, Any] = {"score": -1.0}
+    best_bytes = b""
+    started = time.monotonic()
+    for step, batch in enumerate(schedule, start=1):
+        optimizer.learn_rate = rate(step, len(schedule), options=options)
+        losses: dict[str, float] = {}
+        nlp.update(to_examples(nlp, batch), sgd=optimizer, drop=options.dropout, losses=losses)
+        if step not in evaluate_at:
+            continue
+        with nlp.use_params(optimizer.averages):
+            scores = {source: agreement(nlp, dev) for source, dev in texts.dev.items()}
+            score = sum(part["las"] for part in scores.values()) / len(scores)
+            seconds = round(time.monotonic() - started)
+            print(json.dumps({"step": step, "of": len(schedule), "seconds": seconds, "las": {
+                source: round(part["las"], 4) for source, part in scores.items()
+            }}), flush=True)  # fmt: skip
+            if score > best["score"]:
+                best = {"score": score, "step": step, "dev": scores}
+                best_bytes = nlp.to_bytes()
+    nlp.from_bytes(best_bytes)
+    return best
+
+
+def rate(step: int, num_steps: int, *, options: TrainOptions) -> float:
+    """Linear warm-up, then linear decay to a twentieth."""
+    if step < options.warmup_steps:
+        return options.learn_rate * step / options.warmup_steps
+    left = (num_steps - step) / max(1, num_steps - options.warmup_steps)
+    return options.learn_rate * (0.05 + 0.95 * left)
+
+
+def finish(nlp: Language, *, data: Path, out: Path, record: dict[str, Any]) -> None:
+    """Add the morphology component and write the pipeline with its training record to `out`."""
+    component: Any = nlp.add_pipe(morphology.FACTORY)
+    component.build(data / "wordnet30" / "nltk_data.tar.xz")
+    nlp.meta.update({
+        "name": "caption_parser", "version": "1.0.0", "license": "Apache-2.0, parts MIT (en_core_web_sm)",
+        "description": "Tagger and dependency parser (ClearNLP labels) for image captions",
+        "training": record,
+    })  # fmt: skip
+    nlp.to_disk(out)
+    # The training text's own words would be most of the string table; the labels alone are needed to load.
+    labels = {label for name in nlp.pipe_names for label in getattr(nlp.get_pipe(name), "labels", ())}
+    (out / "vocab" / "strings.json").write_text(json.dumps(sorted(labels), indent=0), "utf-8")
+
+
+def main() -> None:
+    """Run the recipe."""
+    parser = argparse.ArgumentParser(description="Train the bundled caption parser.")
+    parser.add_argument("--data", type=Path, required=True, help="the folder of the real data sets")
+    parser.add_argument("--out", type=Path, required=True, help="where the pipeline is written")
+    parser.add_argument(
+        "--cache", type=Path, default=Path("build/caption_parser"), help="the teacher's labels"
+    )
+    parser.add_argument("--workers", type=int, default=2, help="processes that label")
+    defaults = TrainOptions()
+    for name in ("seed", "depth", "width", "batch_words"):
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(defaults, name))
+    for name in ("epochs", "learn_rate", "dropout"):
+        parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=getattr(defaults, name))
+    parser.add_argument("--from-scratch", action="store_true", help="do not start from the teacher's weights")
+    arguments = parser.parse_args()
+    set_current_ops(NumpyOps(use_blis=False))
+    options = TrainOptions(
+        seed=arguments.seed, depth=arguments.depth, width=arguments.width, batch_words=arguments.batch_words,
+        epochs=arguments.epochs, learn_rate=arguments.learn_rate, dropout=arguments.dropout,
+        teacher_weights=not arguments.from_scratch,
+    )  # fmt: skip
+    texts = read_texts(arguments.data, cache=arguments.cache, workers=arguments.workers, seed=options.seed)
+    print(
+        f"{len(texts.train)} training texts, dev { ({k: len(v) for k, v in texts.dev.items()}) }", flush=True
+    )
+    fix_random_seed(options.seed)
+    nlp = build_student(spacy.load(arguments.data / "en_core_web_sm"), options)
+    best = train(nlp, texts, options=options)
+    finish(nlp, data=arguments.data, out=arguments.out, record={"options": asdict(options), **best})
+
+
+if __name__ == "__main__":
+    main()

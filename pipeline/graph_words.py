@@ -1,0 +1,56 @@
+"""Words that the graph rules treat in their own way: closed lists, each with what it means for a scene graph."""
+
+from typing import Final
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+MEASURE_NOUNS: Final = _words(
+    "group groups pair pairs bunch bunches couple couples lot lots number numbers herd herds flock flocks swarm pack"
+    " crowd crowds gang dozen dozens hundreds thousands handful variety assortment collection series set sets array"
+    " plenty kind kinds type types sort sorts piece pieces bit bits slice slices team teams row rows pile piles"
+    " patch patches mix"
+)
+"""With "of" they count or measure: "a group of people" is people."""
+
+SCENE_NOUNS: Final = _words(
+    "photo photos photograph photographs picture pictures image images shot shots view views photography snapshot"
+    " scene scenes illustration illustrations vector close-up closeup up portrait depiction footage render rendering"
+    " sight glimpse"
+)
+"""With "of" they are the picture, not in it: "a photo of a dog" is a dog."""
+
+PLACE_NOUNS: Final = _words(
+    "front top side sides middle back end ends edge edges center centre left right bottom corner corners base"
+    " rear outside inside midst foot distance background foreground"
+)
+"""With a preposition before and "of" after they are a place: "in front of", "on the side of"."""
+
+PLACE_PREPOSITIONS: Final = _words("of to from")
+
+COLOURS: Final = _words(
+    "black white red green blue yellow brown orange pink purple gray grey silver gold golden beige tan maroon navy"
+    " turquoise teal violet crimson"
+)
+
+SHADES: Final = _words("light dark bright pale deep very")
+"""Before a colour they belong to it: "light blue"; "very" stays outside."""
+
+INDEFINITE_PRONOUNS: Final = _words(
+    "something anything nothing everything none anyone nobody anybody one ones"
+)
+
+MOTION_PREPOSITIONS: Final = _words("into onto to from off through out toward towards")
+"""With a verb that has an object they place the object: "throws a ball to a dog"."""
+
+PLACING_VERBS: Final = _words(
+    "put place set lay throw hang pour drop keep toss insert load stick attach mount store"
+)
+"""Verbs that place their object: "puts food on a plate"."""
+
+LINKING_VERBS: Final = _words("be look seem appear become get feel stay remain")
+"""With an adjective they describe their subject: "the dog is black"."""
+
+RELATIVE_PRONOUNS: Final = _words("who which that whom")

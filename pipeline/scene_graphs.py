@@ -1,0 +1,274 @@
+"""Captions -> scene graphs: the stage after `captions`, before `subcaptions`; the only user of spaCy and sng_parser.
+
+A caption is tagged and parsed by a spaCy pipeline (the bundled one, an installed package, or a folder) and turned
+into a graph by a rule set: "default" (`graph_rules.py`), or "sng", SceneGraphParser 0.1.0's rules unchanged. Every
+string gives a graph or a status word; nothing is raised for a caption.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from pipeline.caption_parser import morphology  # first: it keeps thinc from importing torch
+
+# isort: split
+import sng_parser  # noqa: TID251 - this is spaCy's and SceneGraphParser's one module
+import spacy  # noqa: TID251
+from spacy.language import Language  # noqa: TID251
+from spacy.tokens import Doc  # noqa: TID251
+from thinc.api import use_ops
+
+from pipeline import schema
+from pipeline.errors import UserError
+from pipeline.graph_rules import Tree, build_graph, join_graphs
+from pipeline.schema import Attribute, Entity, Relation, SceneGraph
+
+BUNDLED: Final = "bundled"
+RULE_SETS: Final = ("default", "sng")
+BUNDLED_FOLDER: Final = Path(__file__).parent / "caption_parser" / "model"
+BATCH_SIZE: Final = 512
+"""Captions between two clean-ups of spaCy's memory."""
+
+SENTENCE_END: Final = re.compile(r"(?<=[^\W\d])\s*([.!?]+)\s+(?=\w)")
+"""Punctuation that ends a sentence, between a letter and a word."""
+LONE_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
+ABBREVIATIONS: Final = frozenset(
+    re.findall(
+        r"\w+",
+        "mr mrs ms dr st mt ft no vs jr sr inc co ltd corp ave approx est etc dept vol fig prof gen",
+    )
+)
+
+
+class CaptionParser:
+    """Parses captions with one spaCy pipeline and one rule set.
+
+    `spec` is "bundled", the name of an installed spaCy pipeline, or the path of one. Raises UserError for a spec
+    that names no spaCy pipeline with a dependency parser, and for unknown rules.
+    """
+
+    def __init__(self, spec: str = BUNDLED, *, rules: str = "default") -> None:
+        if rules not in RULE_SETS:
+            raise UserError(f"Rules {rules!r} are unknown: use one of {', '.join(RULE_SETS)}.")
+        self.spec = spec
+        self.rules = rules
+        self._nlp, self._folder = load_pipeline(spec)
+        self._reference = reference_rules()
+
+    def parse(self, captions: Iterable[str]) -> Iterator[SceneGraph]:
+        """One graph per caption, in order. Equal captions of a batch are parsed once."""
+        stream = iter(captions)
+        while batch := list(islice(stream, BATCH_SIZE)):
+            graphs = self._parse_batch(sorted(set(batch), key=lambda caption: (len(caption), caption)))
+            yield from (graphs[caption] for caption in batch)
+
+    def parse_tree(self, caption: str) -> list[Tree]:
+        """The dependency trees of a caption, one per sentence: what `--explain` shows."""
+        texts = [text for _, text in self._sentences(caption)]
+        with self._nlp.memory_zone():
+            return [to_tree(doc) for doc in self._nlp.pipe(texts)]
+
+    def identity(self) -> dict[str, str]:
+        """What a manifest keeps of this parser: name, version, sha256 of its files, rules."""
+        meta = self._nlp.meta
+        return {
+            "name": BUNDLED if self.spec == BUNDLED else f"{meta['lang']}_{meta['name']}",
+            "version": str(meta["version"]),
+            "sha256": hash_folder(self._folder),
+            "rules": self.rules,
+        }
+
+    def _parse_batch(self, captions: Sequence[str]) -> dict[str, SceneGraph]:
+        """The graphs of distinct captions."""
+        graphs = {}
+        texts: list[tuple[str, tuple[str, int]]] = []
+        for caption in captions:
+            status = caption_status(caption)
+            if status != schema.OK:
+                graphs[caption] = SceneGraph(status=status)
+                continue
+            # A lone surrogate cannot be encoded; any other character of the same length can stand for it.
+            readable = LONE_SURROGATE.sub("\ufffd", caption)
+            texts += [(text, (caption, offset)) for offset, text in self._sentences(readable)]
+        found: dict[str, list[SceneGraph]] = {}
+        with self._nlp.memory_zone():
+            for doc, (caption, offset) in self._nlp.pipe(texts, as_tuples=True, batch_size=BATCH_SIZE):
+                graph = self._graph(doc, offset=offset)
+                found.setdefault(caption, []).append(graph)
+        for caption, parts in found.items():
+            graphs[caption] = join_graphs(parts)
+        return graphs
+
+    def _sentences(self, caption: str) -> list[tuple[int, str]]:
+        """The sentences with their offsets; SceneGraphParser's rules see the caption as a whole, as they always do."""
+        return split_sentences(caption) if self.rules == "default" else [(0, caption)]
+
+    def _graph(self, doc: Doc, *, offset: int) -> SceneGraph:
+        if self.rules == "sng":
+            return reference_graph(self._reference, doc)
+        return build_graph(to_tree(doc), offset=offset)
+
+
+def load_pipeline(spec: str) -> tuple[Language, Path]:
+    """The spaCy pipeline of a spec and the folder it came from; UserError where there is none."""
+    folder = BUNDLED_FOLDER if spec == BUNDLED else Path(spec)
+    if spec != BUNDLED and not folder.exists():
+        if not re.fullmatch(r"\w+", spec) or importlib.util.find_spec(spec) is None:
+            raise UserError(
+                f"Parser {spec!r} is neither a folder nor an installed spaCy pipeline: use {BUNDLED!r}, "
+                f"a path, or install it, for example with `python -m spacy download en_core_web_sm`."
+            )
+        folder = Path(spec)
+    assert morphology.FACTORY  # importing the module registers the bundled pipeline's component
+    try:
+        # numpy's own matrix product is about three times as fast here as the one thinc brings.
+        with use_ops("numpy", use_blis=False):
+            nlp = spacy.load(folder if folder.exists() else spec, exclude=["ner", "textcat", "entity_linker"])
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise UserError(f"Parser {spec!r} cannot be loaded: {str(error).splitlines()[0]}") from error
+    if "parser" not in nlp.pipe_names:
+        raise UserError(
+            f"Parser {spec!r} has no dependency parser; it has {', '.join(nlp.pipe_names) or 'nothing'}."
+        )
+    return nlp, Path(nlp.path) if nlp.path else folder
+
+
+def hash_folder(folder: Path) -> str:
+    """sha256 over the names and bytes of a folder's files, in sorted order."""
+    total = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            total.update(path.relative_to(folder).as_posix().encode() + b"\0")
+            total.update(hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def caption_status(caption: str) -> str:
+    """`schema.OK` where the caption is worth parsing, else the status that says why not."""
+    if not caption.strip():
+        return schema.NO_CAPTION
+    if len(caption) > schema.MAX_CAPTION_CHARACTERS:
+        return schema.TOO_LONG
+    num_letters = num_latin = 0
+    for character in caption:
+        if character.isalpha():
+            num_letters += 1
+            num_latin += character < "\u0250" or unicodedata.name(character, "").startswith("LATIN")
+    if num_letters == 0:
+        return schema.NO_LETTERS
+    return schema.OK if num_latin * 2 >= num_letters else schema.NOT_ENGLISH
+
+
+def split_sentences(caption: str) -> list[tuple[int, str]]:
+    """The sentences of a caption with their character offsets; abbreviations and initials do not end one."""
+    pieces = []
+    start = 0
+    for match in SENTENCE_END.finditer(caption):
+        word = re.split(r"\W+", caption[start : match.start()])[-1].lower()
+        if len(word) < 2 or word in ABBREVIATIONS:
+            continue
+        pieces.append((start, caption[start : match.end(1)]))
+        start = match.end()
+    pieces.append((start, caption[start:]))
+    return pieces
+
+
+def to_tree(doc: Doc) -> Tree:
+    """The parsed caption without spaCy: what the rules read."""
+    return Tree(
+        text=doc.text,
+        words=[token.text for token in doc],
+        lemmas=[token.lemma_.lower() for token in doc],
+        tags=[token.tag_ for token in doc],
+        labels=[token.dep_ for token in doc],
+        heads=[token.head.i for token in doc],
+        starts=[token.idx for token in doc],
+    )
+
+
+# ---------------------------------------------------------------- SceneGraphParser's own rules
+def reference_rules() -> Any:
+    """SceneGraphParser's rules without its model: its `nlp` hands back the document it is given.
+
+    Its constructor loads a spaCy model by name; the rules need none, so the object is made without it.
+    """
+    database = importlib.import_module("sng_parser.database")
+    backends = sng_parser.Parser._backend_registry
+    if "spacy" not in backends:
+        importlib.import_module("sng_parser.backends")
+    for path in sorted((Path(sng_parser.__file__).parent / "_data").glob("*.txt")):
+        # Its own reader leaves the files open; it reads what stands in its cache no more.
+        words = frozenset(path.read_text("utf-8").splitlines())
+        database._caches.setdefault(path.name, words - {""})
+    rules = object.__new__(backends["spacy"])
+    rules.nlp = lambda doc: doc
+    return rules
+
+
+def reference_graph(rules: Any, doc: Doc) -> SceneGraph:
+    """SceneGraphParser's graph of a document as our records: same entities, same relations, in its order.
+
+    Determiners, which it counts as modifiers, are left out. Offsets come from the tokens its rules read.
+    """
+    found = rules.parse(doc)
+    entities = tuple(reference_entity(entity, doc) for entity in found["entities"])
+    chunks = [entity["span_bounds"] for entity in found["entities"]]
+    relations = []
+    for relation in found["relations"]:
+        first, last = locate_words(relation, chunks, doc)
+        relations.append(
+            Relation(
+                subject=relation["subject"], object=relation["object"], text=relation["relation"],
+                lemma=relation["lemma_relation"].lower(), tag=doc[first].tag_, start=doc[first].idx,
+                end=doc[last].idx + len(doc[last]), rule="sng",
+            )
+        )  # fmt: skip
+    status = schema.OK if entities else schema.NO_ENTITY
+    return SceneGraph(entities=entities, relations=tuple(relations), status=status)
+
+
+def reference_entity(entity: dict[str, Any], doc: Doc) -> Entity:
+    """One of SceneGraphParser's entities; its head is the chunk's last word with the compounds before it."""
+    start, end = entity["span_bounds"]
+    root = doc[start:end].root
+    compounds = [child for child in root.children if child.dep_ == "compound"]
+    first = min([root, *compounds], key=lambda token: token.i)
+    attributes = []
+    for child in root.children:
+        if child.dep_ == "nummod":
+            attributes.append(child)
+        elif child.dep_ == "amod":
+            attributes += [child, *(other for other in child.children if other.dep_ == "conj")]
+    return Entity(
+        head=entity["head"], lemma=entity["lemma_head"].lower(), tag=root.tag_, start=first.idx,
+        end=root.idx + len(root),
+        attributes=tuple(
+            Attribute(
+                text=token.text, lemma=token.lemma_.lower(), tag=token.tag_, start=token.idx, end=token.idx + len(token)
+            )
+            for token in attributes
+        ),
+    )  # fmt: skip
+
+
+def locate_words(relation: dict[str, Any], chunks: Sequence[tuple[int, int]], doc: Doc) -> tuple[int, int]:
+    """First and last token of a relation's words: the run that reads like its text and stands nearest its object."""
+    words = relation["relation"].split()
+    anchor = chunks[relation["object"]][0]
+    runs = [
+        start
+        for start in range(len(doc) - len(words) + 1)
+        if [token.text for token in doc[start : start + len(words)]] == words
+    ]
+    if runs:
+        first = min(runs, key=lambda start: (abs(start - anchor), start))
+        return first, first + len(words) - 1
+    # Its two words may stand apart ("stand quietly next to"), and a text may hold several tokens.
+    places = [token.i for token in doc if token.text in words] or [anchor]
+    return places[0], places[-1]
