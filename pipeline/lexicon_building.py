@@ -1,0 +1,245 @@
+"""Builds the three lexicons: candidates from WordNet, bands by frequency, forms, links; then writes them.
+
+Runs once per lexicon version, behind `pipeline build-lexicons`. The same WordNet, word lists and seed give the same
+bytes. What it writes is read by `lexicons`.
+"""
+
+import hashlib
+import importlib.metadata
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pipeline.errors import UserError
+from pipeline.inflection import plural, verb_forms
+from pipeline.lexicon_candidates import (
+    PARTS,
+    WORD_LISTS,
+    Candidate,
+    attribute_candidates,
+    object_candidates,
+    read_block_list,
+    relation_candidates,
+)
+from pipeline.lexicon_links import Links, link_attributes, link_objects, link_relations
+from pipeline.lexicons import (
+    BANDS,
+    ID_PREFIX,
+    LEXICONS,
+    LINKS_FILE,
+    MANIFEST_FILE,
+    Term,
+    write_links,
+    write_terms,
+)
+from pipeline.storage import write_atomically, write_json
+from pipeline.wordnet import WordNet, read_wordnet
+
+_WORD: Final = re.compile(r"[a-z]+(?:[-'][a-z]+)*")
+MAX_SYNONYMS: Final = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LexiconOptions:
+    """What `pipeline build-lexicons` is told."""
+
+    out: Path
+    """Folder the lexicons are written to."""
+    size: int = 3_000
+    """Terms per lexicon."""
+    wordnet: str = "auto"
+    """"auto", or a folder or tar archive with WordNet's files."""
+    block: tuple[Path, ...] = ()
+    """Files with further words that must not become terms."""
+    seed: int = 0
+    """Chooses among candidates where a band has more than it needs."""
+
+    def __post_init__(self) -> None:
+        if self.size < len(BANDS) or self.size % len(BANDS):
+            raise UserError(
+                f"--size {self.size}: give a multiple of {len(BANDS)}, as many terms go into each band"
+            )
+        for file in self.block:
+            if not file.is_file():
+                raise UserError(f"--block {file} is no file: give a text file of words")
+
+
+def build_lexicons(options: LexiconOptions, captions: Iterable[str] | None = None) -> dict[str, Any]:
+    """Build and write the lexicons; gives the manifest.
+
+    With `captions`, bands follow how often a term occurs in them, and the terms they use are marked.
+    """
+    wordnet = read_wordnet(options.wordnet)
+    frequency = _Frequency(captions)
+    blocked = read_block_list([WORD_LISTS / "blocked_everywhere.txt", *options.block])
+    found = {
+        "objects": object_candidates(wordnet, zipf=_zipf),
+        "attributes": attribute_candidates(wordnet),
+        "relations": relation_candidates(wordnet),
+    }
+    terms: dict[str, tuple[Term, ...]] = {}
+    links: dict[str, dict[str, dict[str, set[str]]]] = {}
+    for name, link in zip(LEXICONS, (link_objects, link_attributes, link_relations), strict=True):
+        own = read_block_list([file] if (file := WORD_LISTS / f"blocked_{name}.txt").is_file() else [])
+        kept = [
+            each
+            for each in found[name]
+            if each.term not in own and not blocked & {each.term, *each.term.split()}
+        ]
+        banded = choose(kept, size=options.size, frequency=frequency, seed=f"{options.seed}:{name}")
+        terms[name] = tuple(_term(name, candidate, band, wordnet, frequency) for candidate, band in banded)
+        linked = link(wordnet, [candidate for candidate, _ in banded])
+        links[name] = {"excluded": linked.excluded, "near": _contrasting(linked)}
+    return _write(options, terms, links, wordnet, frequency)
+
+
+def choose(
+    candidates: list[Candidate],
+    *,
+    size: int,
+    frequency: Callable[[Candidate], tuple[float, float]],
+    seed: str,
+) -> list[tuple[Candidate, int]]:
+    """`size` candidates with their bands, sorted by term.
+
+    The candidates, from the most to the least frequent, are cut into five equal bands; each gives a fifth of the
+    terms, drawn by a hash of the term and the seed.
+    """
+    if len(candidates) < size:
+        raise UserError(
+            f"--size {size}: this WordNet and these word lists give {len(candidates)} terms at most"
+        )
+    ranked = sorted(
+        candidates, key=lambda candidate: (*(-value for value in frequency(candidate)), candidate.term)
+    )
+    chosen: list[tuple[Candidate, int]] = []
+    for band in range(len(BANDS)):
+        start, end = (len(ranked) * edge // len(BANDS) for edge in (band, band + 1))
+        drawn = sorted(ranked[start:end], key=lambda candidate: _draw(seed, candidate.term))
+        chosen.extend((candidate, band) for candidate in drawn[: size // len(BANDS)])
+    return sorted(chosen, key=lambda pair: pair[0].term)
+
+
+def _draw(seed: str, term: str) -> bytes:
+    return hashlib.blake2b(f"{seed}:{term}".encode(), digest_size=8).digest()
+
+
+def _zipf(word: str) -> float:
+    from wordfreq import zipf_frequency
+
+    return float(zipf_frequency(word, "en"))
+
+
+class _Frequency:
+    """How often a candidate is written: in the user's captions first, in English at large second."""
+
+    def __init__(self, captions: Iterable[str] | None) -> None:
+        self.num_captions: int | None = None
+        self._counts: Counter[str] = Counter()
+        if captions is not None:
+            self.num_captions = 0
+            for caption in captions:
+                self.num_captions += 1
+                words = _WORD.findall(caption.lower())
+                for length in (1, 2, 3, 4):
+                    grams = zip(*(words[start:] for start in range(length)), strict=False)
+                    self._counts.update({" ".join(gram) for gram in grams})
+
+    def __call__(self, candidate: Candidate) -> tuple[float, float]:
+        return (
+            float(self.count(candidate)),
+            _zipf(candidate.term if candidate.synset == "" else _rarest(candidate)),
+        )
+
+    def count(self, candidate: Candidate) -> int:
+        """In how many captions any form of the candidate occurs."""
+        return max(self._counts[form] for form in _forms(candidate))
+
+
+def _rarest(candidate: Candidate) -> str:
+    """The word a candidate's frequency is that of: the verb of a verb phrase, the least frequent word otherwise."""
+    if candidate.kind == "verb_preposition":
+        return candidate.base
+    return min(candidate.term.split(), key=_zipf)
+
+
+def _forms(candidate: Candidate) -> tuple[str, ...]:
+    if candidate.kind == "noun":
+        return (candidate.term, plural(candidate.term))
+    if candidate.kind in ("verb", "verb_preposition"):
+        forms = verb_forms(candidate.term)
+        return (candidate.term, forms.third_person, forms.gerund, forms.past, forms.participle)
+    return (candidate.term,)
+
+
+def _term(name: str, candidate: Candidate, band: int, wordnet: WordNet, frequency: _Frequency) -> Term:
+    forms = _forms(candidate)
+    if name == "relations" and len(forms) == 1:
+        forms = (candidate.term,) * 5
+    return Term(
+        term_id=f"{ID_PREFIX[name]}:{candidate.term.replace(' ', '-')}",
+        term=candidate.term,
+        kind=candidate.kind,
+        band=band,
+        source="wordnet" if candidate.synset else "list",
+        synset=candidate.synset,
+        in_captions=frequency.count(candidate) > 0,
+        forms=forms,
+        synonyms=_synonyms(candidate, wordnet),
+    )
+
+
+def _synonyms(candidate: Candidate, wordnet: WordNet) -> tuple[str, ...]:
+    """Other words of the term's own meaning, as common as one can read them: for easy data augmentation."""
+    if candidate.term != candidate.base or not candidate.synset:
+        return ()
+    part = PARTS.get(candidate.kind, "v")
+    if wordnet.synsets[candidate.synset].part != part:
+        return ()
+    others = (
+        lemma
+        for lemma in wordnet.synsets[candidate.synset].lemmas
+        if lemma.islower() and lemma != candidate.term
+    )
+    return tuple(sorted({lemma for lemma in others if _zipf(lemma) >= 2.5}))[:MAX_SYNONYMS]
+
+
+def _contrasting(links: Links) -> dict[str, set[str]]:
+    """The near terms of each word without those that must not replace it."""
+    return {word: terms - links.excluded.get(word, set()) for word, terms in links.near.items()}
+
+
+def _write(
+    options: LexiconOptions,
+    terms: Mapping[str, tuple[Term, ...]],
+    links: Mapping[str, Mapping[str, Mapping[str, set[str]]]],
+    wordnet: WordNet,
+    frequency: _Frequency,
+) -> dict[str, Any]:
+    files = {f"{name}.csv": write_terms(terms[name], name) for name in LEXICONS}
+    files[LINKS_FILE] = write_links(links, terms)
+    (options.out / MANIFEST_FILE).unlink(missing_ok=True)
+    for name, content in files.items():
+        with write_atomically(options.out / name) as file:
+            file.write(content)
+    manifest = {
+        "size": options.size,
+        "seed": options.seed,
+        "wordnet": wordnet.version,
+        "captions": frequency.num_captions,
+        "packages": {name: importlib.metadata.version(name) for name in ("nltk", "wordfreq", "lemminflect")},
+        "bands": list(BANDS),
+        "counts": {
+            name: {
+                column: dict(sorted(Counter(str(getattr(term, column)) for term in terms[name]).items()))
+                for column in ("kind", "source")
+            }
+            for name in LEXICONS
+        },
+        "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+    }
+    write_json(options.out / MANIFEST_FILE, manifest)
+    return manifest

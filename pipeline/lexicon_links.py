@@ -1,0 +1,247 @@
+"""Which caption words a lexicon term must not replace, resolved once while lexicons are built.
+
+For each term: every word that some meaning in WordNet makes its synonym, hypernym or hyponym, and a few more that
+would leave the caption true (parts and wholes, kinds of people, verbs of one moment, a preposition within a verb
+phrase). Every meaning counts, not only the likely one: a term refused too often costs nothing, a negative that
+is true teaches the model a wrong thing. Also the terms that are near a word: its co-hyponyms and antonyms.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from pipeline.inflection import verb_forms
+from pipeline.lexicon_candidates import WORD_LISTS, Candidate, read_lines, read_rows
+from pipeline.wordnet import Part, Synset, WordNet
+
+PERSON: Final = "person.n.01"
+MALE: Final = "male.n.02"
+FEMALE: Final = "female.n.02"
+COLOUR: Final = "color.n.01"
+CONTRASTING_HEADS: Final = frozenset(
+    re.findall(
+        r"\S+",
+        "chromatic.a.03 achromatic.a.01 colored.a.01 patterned.a.01 rounded.a.01 angular.a.03 shapely.a.01 shaped.a.01",
+    )
+)
+"""Heads of adjective clusters whose satellites exclude each other (colours, patterns, shapes); the satellites of
+other heads mean nearly the same ("huge" and "enormous")."""
+BARE: Final = "+"
+"""Before a preposition's words: the preposition within a verb phrase, as "on" within "sitting on"."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Links:
+    """Words of captions to sets of terms."""
+
+    excluded: dict[str, set[str]] = field(default_factory=dict)
+    """Terms that must not replace the word."""
+    near: dict[str, set[str]] = field(default_factory=dict)
+    """Terms that are like the word without being true of it."""
+
+
+def link_objects(wordnet: WordNet, terms: Iterable[Candidate]) -> Links:
+    """Links between nouns."""
+    terms = list(terms)
+    people = _People(wordnet)
+    words_of = _TermWords()
+    for candidate in terms:
+        meanings = wordnet.senses(candidate.base, "n") or wordnet.senses(candidate.term, "n")
+        words_of.add(candidate.term, [candidate.base, *candidate.term.split()])
+        for meaning in meanings:
+            related = {*wordnet.ancestors(meaning.name), *wordnet.descendants(meaning.name), *meaning.parts}
+            words_of.add(candidate.term, wordnet.words(related))
+        first = wordnet.synsets[candidate.synset]
+        if PERSON in wordnet.ancestors(first.name):
+            words_of.add(candidate.term, people.compatible_with(first.name))
+    return Links(excluded=words_of.inverted(), near=_co_hyponyms(wordnet, terms, "n"))
+
+
+def link_attributes(wordnet: WordNet, terms: Iterable[Candidate]) -> Links:
+    """Links between modifiers: adjectives, participles and materials."""
+    terms = list(terms)
+    words_of = _TermWords()
+    for candidate in terms:
+        words_of.add(candidate.term, [candidate.base, *candidate.term.replace("-", " ").split()])
+        for base in {candidate.base, *candidate.term.split(), *_hyphen_parts(candidate.term)}:
+            words_of.add(candidate.term, _adjective_words(wordnet, base))
+            words_of.add(candidate.term, _noun_words(wordnet, base))
+        for verb in _verbs_behind(candidate, wordnet):
+            words_of.add(candidate.term, _participles(_verb_words(wordnet, verb)))
+    return Links(excluded=words_of.inverted(), near=_near_adjectives(wordnet, terms))
+
+
+def link_relations(wordnet: WordNet, terms: Iterable[Candidate]) -> Links:
+    """Links between verbs, verb phrases and prepositions."""
+    terms = list(terms)
+    compatible = _compatible_verbs()
+    groups = {term: group for term, group, _ in read_rows("prepositions.csv")}
+    implied: dict[str, set[str]] = defaultdict(set)
+    for preposition, verbs in read_rows("implied_by_prepositions.csv"):
+        implied[groups[preposition]].update(verbs.split())
+    words_of = _TermWords()
+    for candidate in terms:
+        if candidate.kind != "preposition":
+            words_of.add(
+                candidate.term, [candidate.term, candidate.base, *compatible.get(candidate.base, ())]
+            )
+            words_of.add(candidate.term, _verb_words(wordnet, candidate.base))
+        group = groups.get(
+            candidate.term.partition(" ")[2] if candidate.kind == "verb_preposition" else candidate.term
+        )
+        for preposition, its_group in groups.items():
+            if its_group == group:
+                words_of.add(candidate.term, [preposition])
+                if candidate.kind == "preposition":
+                    words_of.add(candidate.term, [BARE + preposition])
+            if candidate.kind == "verb" and candidate.base in implied.get(its_group, ()):
+                words_of.add(candidate.term, [preposition])
+    return Links(excluded=words_of.inverted(), near=_co_hyponyms(wordnet, terms, "v"))
+
+
+class _TermWords:
+    """The words linked to each term, collected, then turned round."""
+
+    def __init__(self) -> None:
+        self._words: dict[str, set[str]] = defaultdict(set)
+
+    def add(self, term: str, words: Iterable[str]) -> None:
+        self._words[term].update(words)
+
+    def inverted(self) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = defaultdict(set)
+        for term, words in self._words.items():
+            for word in words:
+                found[word.lower()].add(term)
+        return dict(found)
+
+
+class _People:
+    """Who may be who: a man may be a farmer, so "farmer" does not replace "man"; "woman" does."""
+
+    def __init__(self, wordnet: WordNet) -> None:
+        self._wordnet = wordnet
+        self._words = wordnet.words(wordnet.descendants(PERSON))
+        self._male = self._first_meaning(MALE, FEMALE)
+        self._female = self._first_meaning(FEMALE, MALE)
+
+    def _first_meaning(self, sex: str, other: str) -> set[str]:
+        """Words whose first meaning is of one sex."""
+        found = set()
+        for word in self._wordnet.words(self._wordnet.descendants(sex)):
+            meanings = self._wordnet.senses(word, "n")
+            above = self._wordnet.ancestors(meanings[0].name) if meanings else frozenset()
+            if sex in above and other not in above:
+                found.add(word)
+        return found
+
+    def compatible_with(self, name: str) -> set[str]:
+        """Every word for a person, but those of the other sex where the term names one."""
+        above = self._wordnet.ancestors(name)
+        excluded = self._female if MALE in above else self._male if FEMALE in above else set()
+        return self._words - excluded
+
+
+def _hyphen_parts(term: str) -> list[str]:
+    parts = term.split("-")
+    return parts if len(parts) > 1 and all(len(part) > 2 for part in parts) else []
+
+
+def _adjective_words(wordnet: WordNet, base: str) -> set[str]:
+    """Synonyms in the widest sense: the cluster of every meaning, its head, what is derived from it."""
+    words: set[str] = set()
+    for meaning in wordnet.senses(base, "a"):
+        cluster = {meaning.name, *meaning.also, *meaning.similar}
+        if meaning.name.split(".")[1] == "s" and not CONTRASTING_HEADS & set(meaning.similar):
+            for head in meaning.similar:
+                cluster.update(wordnet.synsets[head].similar)
+        words |= wordnet.words(cluster)
+        words.update(
+            related for name in (meaning.name, *meaning.similar) for related in wordnet.synsets[name].related
+        )
+        if CONTRASTING_HEADS & set(meaning.similar):
+            words -= {related for name in meaning.similar for related in wordnet.synsets[name].related}
+    return words
+
+
+def _noun_words(wordnet: WordNet, base: str) -> set[str]:
+    """For materials and colours: the words of the noun's closure."""
+    words: set[str] = set()
+    for meaning in wordnet.senses(base, "n"):
+        above = wordnet.ancestors(meaning.name)
+        if meaning.file in ("noun.substance", "noun.plant", "noun.food", "noun.animal") or COLOUR in above:
+            words |= wordnet.words({*above, *wordnet.descendants(meaning.name)})
+    return words
+
+
+def _verbs_behind(candidate: Candidate, wordnet: WordNet) -> list[str]:
+    if candidate.kind in ("participle", "gerund"):
+        return [candidate.base]
+    return [word for word in wordnet.synsets[candidate.synset].related if wordnet.senses(word, "v")]
+
+
+def _verb_words(wordnet: WordNet, verb: str) -> set[str]:
+    words: set[str] = set()
+    for meaning in wordnet.senses(verb, "v"):
+        related = {*wordnet.ancestors(meaning.name), *wordnet.descendants(meaning.name)}
+        words |= wordnet.words({*related, *meaning.verb_links, *meaning.also})
+    return words
+
+
+def _participles(verbs: Iterable[str]) -> set[str]:
+    words = set()
+    for verb in verbs:
+        forms = verb_forms(verb)
+        words |= {verb, forms.participle, forms.gerund}
+    return words
+
+
+def _compatible_verbs() -> dict[str, set[str]]:
+    found: dict[str, set[str]] = defaultdict(set)
+    for line in _groups("compatible_verbs.txt"):
+        for verb in line:
+            found[verb].update(line)
+    return found
+
+
+def _groups(name: str) -> list[list[str]]:
+    return [line.split() for line in read_lines(WORD_LISTS / name)]
+
+
+def _co_hyponyms(wordnet: WordNet, terms: Iterable[Candidate], part: Part) -> dict[str, set[str]]:
+    """For each word, the terms whose meaning shares a direct hypernym with the word's first meaning."""
+    under: dict[str, set[str]] = defaultdict(set)
+    for candidate in terms:
+        if candidate.synset:
+            for above in wordnet.synsets[candidate.synset].hypernyms:
+                under[above].add(candidate.term)
+    near: dict[str, set[str]] = {}
+    for word in wordnet.lemmas(part):
+        meanings: tuple[Synset, ...] = wordnet.senses(word, part)[:1]
+        found = set().union(*(under.get(above, set()) for meaning in meanings for above in meaning.hypernyms))
+        if found - {word}:
+            near[word] = found - {word}
+    return near
+
+
+def _near_adjectives(wordnet: WordNet, terms: Iterable[Candidate]) -> dict[str, set[str]]:
+    """For each adjective, the terms of its own cluster's contrasts: antonyms, and fellow colours, shapes, patterns."""
+    of_synset: dict[str, set[str]] = defaultdict(set)
+    for candidate in terms:
+        of_synset[candidate.synset].add(candidate.term)
+    near: dict[str, set[str]] = {}
+    for word in wordnet.lemmas("a"):
+        names: set[str] = set()
+        for meaning in wordnet.senses(word, "a")[:1]:
+            heads = {meaning.name, *meaning.similar}
+            for head in heads:
+                opposites = wordnet.synsets[head].antonyms
+                names.update(opposites, *(wordnet.synsets[opposite].similar for opposite in opposites))
+            for head in CONTRASTING_HEADS & heads:
+                names.update(wordnet.synsets[head].similar)
+        found = set().union(*(of_synset.get(name, set()) for name in names))
+        if found - {word}:
+            near[word] = found - {word}
+    return near
