@@ -137,7 +137,10 @@ class BatchStream:
         size = self.options.triples_per_step or self.options.batch_size
         picked = (sample for sample in self._ordered(epoch) if sample.key in chosen)
         held = list(self._prepare_all(picked, chosen, epoch, views=False))
-        beside = _chunks(cycle(held), min(size, max(1, len(held))))
+        if not held:  # every image of them is broken
+            yield from self._batches(self._ordered(epoch), frozenset(), epoch, skip=skip)
+            return
+        beside = _chunks(cycle(held), min(size, len(held)))
         pairs = self._batches(self._ordered(epoch), frozenset(), epoch, skip=0)
         for number, (batch, triples) in enumerate(zip(pairs, beside, strict=False)):
             if number >= skip:

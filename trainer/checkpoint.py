@@ -166,8 +166,21 @@ def save_weights(
     part.touch()  # with the user's permissions; safetensors would make it private
     mode = part.stat().st_mode
     save_file(kept, part, metadata=dict(metadata))
+    _sort_metadata(part)
     part.chmod(mode)
     os.replace(part, path)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Rewrites the file's header with its metadata in order; safetensors writes them in a random one."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        assert len(text) <= length  # the same content in another order
+        file.seek(8)
+        file.write(text.ljust(length))
 
 
 def _stored(tensor: Tensor, storage: Storage) -> Tensor:

@@ -21,6 +21,10 @@ from torchvision.transforms import AutoAugment, AutoAugmentPolicy  # noqa: TID25
 MAX_PIXELS = 64_000_000
 """Larger images are refused before they are decoded (a decompression bomb)."""
 
+# Pillow warns of odd metadata in web images, thousands of times; changed here and not around each image, since
+# threads decode and the list of filters is one for all of them.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
 ResizeMode = Literal["shortest", "squash", "random-crop"]
 RESIZE_MODES: tuple[str, ...] = get_args(ResizeMode)
 
@@ -32,14 +36,12 @@ class BrokenImage(ValueError):
 def decode(data: bytes) -> Image.Image:
     """The bytes as an RGB image, wholly decoded; BrokenImage where they are truncated, too large, or no image."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data)) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise BrokenImage(f"{image.width}x{image.height} pixels, more than {MAX_PIXELS:,}")
-                if image.format == "JPEG" and image.mode == "RGB" and min(image.size) > 2_000:
-                    image.draft("RGB", (1_000, 1_000))
-                return image.convert("RGB")
+        with Image.open(io.BytesIO(data)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise BrokenImage(f"{image.width}x{image.height} pixels, more than {MAX_PIXELS:,}")
+            if image.format == "JPEG" and image.mode == "RGB" and min(image.size) > 2_000:
+                image.draft("RGB", (1_000, 1_000))
+            return image.convert("RGB")
     except BrokenImage:
         raise
     except UnidentifiedImageError:

@@ -8,6 +8,7 @@ a run ends with the same weights as one that was never stopped (on the CPU, with
 import math
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from pipeline.errors import UserError
 from trainer.batches import BatchStream
 from trainer.checkpoint import Storage
+from trainer.interrupt import StopRequest
 from trainer.learner import Precision, build_learner, update
 from trainer.log import MetricsFile, ProgressReport, say
 from trainer.losses import total_loss
@@ -76,7 +78,7 @@ def train(
     """Trains `clip.model` in place and returns the summary that it also writes to `out/summary.json`.
 
     `record` is what the run was started with: it goes to options.json, and continuing with another is refused.
-    UserError for a loss that is no number. On KeyboardInterrupt the state is saved and the exception goes on.
+    UserError for a loss that is no number. Asked to stop (Ctrl-C), it ends its step, saves, raises KeyboardInterrupt.
     """
     learner = build_learner(clip, optim=optim, device=options.device, precision=options.precision)
     folder = out / "checkpoints"
@@ -86,33 +88,29 @@ def train(
     metadata = {"options_sha256": digest, "shards_sha256": str(record.get("shards_sha256", ""))}
     total_steps = stream.steps_per_epoch * options.epochs
     metrics = MetricsFile(out / "metrics.jsonl", continue_from=run.step)
-    with ProgressReport(total_steps, done=run.step) as progress:
-        try:
-            while run.epoch < options.epochs:
-                set_mode(clip.model, options.batch_norm)
-                started = time.perf_counter()
-                for batch in stream.epoch(run.epoch, skip=run.step_in_epoch):
-                    lr = learning_rate(run.step, total_steps=total_steps, options=optim)
-                    with learner.autocast():
-                        features = encode(clip.model, batch.to(learner.device), normalise=clip.normalise)
-                    terms = method.terms(features)
-                    loss = total_loss(terms, method.weights)
-                    check_finite(loss, terms, step=run.step, lr=lr)
-                    update(learner, loss, lr=lr, max_gradient_norm=optim.max_gradient_norm)
-                    run, started = _after_step(run, started), time.perf_counter()
-                    if run.step % options.log_every == 0 or run.step == total_steps:
-                        metrics.write(_metrics(run, loss, terms, features=features, lr=lr, batch=batch))
-                    progress.advance(f"loss {float(loss.detach()):.3f}, {run.step / run.seconds:.2f} steps/s")
-                    if options.save_every and run.step % options.save_every == 0:
-                        save_run(folder, learner, run=run, metadata=metadata, storage=options.storage)
-                run = _after_epoch(run)
-                save_run(folder, learner, run=run, metadata=metadata, storage=options.storage)
-        except KeyboardInterrupt:
+    with StopRequest() as stop, ProgressReport(total_steps, done=run.step) as progress, closing(metrics):
+        while run.epoch < options.epochs:
+            set_mode(clip.model, options.batch_norm)
+            started = time.perf_counter()
+            for batch in stream.epoch(run.epoch, skip=run.step_in_epoch):
+                lr = learning_rate(run.step, total_steps=total_steps, options=optim)
+                with learner.autocast():
+                    features = encode(clip.model, batch.to(learner.device), normalise=clip.normalise)
+                terms = method.terms(features)
+                loss = total_loss(terms, method.weights)
+                check_finite(loss, terms, step=run.step, lr=lr)
+                update(learner, loss, lr=lr, max_gradient_norm=optim.max_gradient_norm)
+                run, started = _after_step(run, started), time.perf_counter()
+                if run.step % options.log_every == 0 or run.step == total_steps:
+                    metrics.write(_metrics(run, loss, terms, features=features, lr=lr, batch=batch))
+                progress.advance(f"loss {float(loss.detach()):.3f}, {run.step / run.seconds:.2f} steps/s")
+                if stop.asked or (options.save_every and run.step % options.save_every == 0):
+                    save_run(folder, learner, run=run, metadata=metadata, storage=options.storage)
+                if stop.asked:
+                    say(f"stopped after step {run.step}; the same command with --resume goes on from there")
+                    raise KeyboardInterrupt
+            run = _after_epoch(run)
             save_run(folder, learner, run=run, metadata=metadata, storage=options.storage)
-            say(f"stopped at step {run.step}; the state is saved: the same command with --resume goes on")
-            raise
-        finally:
-            metrics.close()
     return finish(clip, stream, out, run=run, metadata=metadata)
 
 

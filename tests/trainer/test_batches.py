@@ -1,0 +1,200 @@
+"""Batches: the same for the same seed, whatever the workers; fresh triples; ways that triples enter."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.errors import UserError
+from trainer import batches
+from trainer.batches import BatchOptions, BatchStream, choose_triples, ordered_samples
+from trainer.data import ShardIndex, find_shards, index_shards
+from trainer.methods import Batch, Needs
+from trainer.model import ClipModel, load_model
+
+WriteShards = Callable[..., Path]
+ALL = Needs(views=True, triples=True)
+
+
+@pytest.fixture(scope="module")
+def clip() -> ClipModel:
+    return load_model("cleanerclip-tiny-32")
+
+
+@pytest.fixture
+def index(write_shards: WriteShards) -> ShardIndex:
+    return index_shards(find_shards(str(write_shards(26, shards=3))))
+
+
+def stream(index: ShardIndex, clip: ClipModel, needs: Needs = ALL, **options: object) -> BatchStream:
+    given = {"batch_size": 8, "triples": 5, **options}
+    return BatchStream(index, clip, needs=needs, options=BatchOptions(**given))  # type: ignore[arg-type]
+
+
+def equal(one: Batch, other: Batch) -> bool:
+    pairs = [(getattr(one, name), getattr(other, name)) for name in Batch.__slots__]
+    return all(torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b for a, b in pairs)
+
+
+@pytest.mark.parametrize("mode", ["in-step", "every-step", "extra-steps"])
+def test_batches_depend_on_seed_and_epoch_not_on_workers(
+    index: ShardIndex, clip: ClipModel, mode: str
+) -> None:
+    first = list(stream(index, clip, triples_enter=mode).epoch(1))
+    for workers in (0, 3):
+        again = list(stream(index, clip, triples_enter=mode, workers=workers).epoch(1))
+        assert len(again) == len(first)
+        assert all(map(equal, first, again))
+    assert not equal(first[0], next(stream(index, clip, triples_enter=mode).epoch(0)))
+    assert not equal(first[0], next(stream(index, clip, triples_enter=mode, seed=1).epoch(1)))
+
+
+@pytest.mark.parametrize("mode", ["in-step", "every-step", "extra-steps"])
+def test_skipping_gives_the_rest_of_the_epoch(index: ShardIndex, clip: ClipModel, mode: str) -> None:
+    options = {"triples_enter": mode, "triples": 9}
+    whole = list(stream(index, clip, **options).epoch(2))
+    for skip in range(len(whole) + 1):
+        rest = list(stream(index, clip, **options).epoch(2, skip=skip))
+        assert len(rest) == len(whole) - skip
+        assert all(map(equal, whole[skip:], rest))
+
+
+@pytest.mark.parametrize("buffer", [1, 7, 1000])
+def test_an_epoch_holds_every_sample_once(index: ShardIndex, buffer: int) -> None:
+    orders = [[s.key for s in ordered_samples(index, seed=3, epoch=e, buffer=buffer)] for e in (0, 1)]
+    assert sorted(orders[0]) == sorted(orders[1]) == sorted(index.keys)
+    assert orders[0] != orders[1]
+
+
+def test_triples_are_drawn_afresh_each_epoch_and_exactly_as_many(index: ShardIndex) -> None:
+    drawn = [choose_triples(index.triple_keys, 5, seed=0, epoch=epoch) for epoch in range(20)]
+    assert {len(keys) for keys in drawn} == {5}
+    assert len(set(drawn)) > 15
+    assert len(frozenset().union(*drawn)) > 20
+    assert choose_triples(index.triple_keys, 99, seed=0, epoch=0) == frozenset(index.keys)
+
+
+def test_in_step_triples_stand_where_their_samples_fall(index: ShardIndex, clip: ClipModel) -> None:
+    whole = next(stream(index, clip, batch_size=26).epoch(0))
+    chosen = choose_triples(index.triple_keys, 5, seed=0, epoch=0)
+    assert whole.triple_rows_T is not None
+    assert {whole.keys[row] for row in whole.triple_rows_T} == chosen
+    assert whole.positive_TL is not None
+    tokens = {key: clip.tokenizer([_record(index, key)["positive"]])[0] for key in chosen}
+    for row, positive in zip(whole.triple_rows_T, whole.positive_TL, strict=True):
+        assert torch.equal(positive, tokens[whole.keys[row]])
+
+
+def test_a_sample_takes_different_stored_negatives_over_the_epochs(
+    index: ShardIndex, clip: ClipModel
+) -> None:
+    sample = next(ordered_samples(index, seed=0, epoch=0, buffer=1))
+    built = stream(index, clip)
+    rows = {tuple(built.prepare(sample, e, triple=True, views=True).negative_L.tolist()) for e in range(20)}  # type: ignore[union-attr]
+    stored = {tuple(clip.tokenizer([n["text"]])[0].tolist()) for n in sample.record["negatives"]}
+    assert rows == stored
+
+
+def test_every_step_has_triples_beside_its_pairs(index: ShardIndex, clip: ClipModel) -> None:
+    built = list(stream(index, clip, triples_enter="every-step", triples_per_step=4).epoch(0))
+    assert [len(batch.image_M3HW) for batch in built] == [12, 12, 12]
+    assert all(batch.triple_rows_T.tolist() == [8, 9, 10, 11] for batch in built)  # type: ignore[union-attr]
+    assert all(len(batch.image_view_B3HW) == len(batch.text_BL) == 8 for batch in built)  # type: ignore[arg-type]
+
+
+def test_extra_steps_follow_the_epoch(index: ShardIndex, clip: ClipModel) -> None:
+    built = stream(index, clip, triples_enter="extra-steps", triples=17)
+    told = [0 if b.triple_rows_T is None else len(b.triple_rows_T) for b in built.epoch(0)]
+    assert told == [0, 0, 0, 8, 8]
+    assert built.steps_per_epoch == 5
+
+
+def test_only_what_the_method_needs_is_made(index: ShardIndex, clip: ClipModel) -> None:
+    built = next(stream(index, clip, Needs(views=False, triples=False)).epoch(0))
+    assert (built.image_view_B3HW, built.text_view_BL, built.triple_rows_T) == (None, None, None)
+
+
+def test_broken_images_are_named_and_the_rest_goes_on(write_shards: WriteShards, clip: ClipModel) -> None:
+    def change(number: int, members: dict[str, bytes]) -> dict[str, bytes]:
+        return members | ({"jpg": members["jpg"][:200]} if number in (3, 4) else {})
+
+    index = index_shards(find_shards(str(write_shards(18, change=change))))
+    built = stream(index, clip)
+    keys = {key for batch in built.epoch(0) for key in batch.keys}
+    assert len(keys) == 16
+    assert built.skipped.counts == {batches.BROKEN_IMAGE: 2}
+    assert all(":" in name and "00000" in name for name in built.skipped.names[batches.BROKEN_IMAGE])
+
+
+def test_every_step_with_nothing_but_broken_triples_ends(write_shards: WriteShards, clip: ClipModel) -> None:
+    def change(number: int, members: dict[str, bytes]) -> dict[str, bytes]:
+        if number < 2:
+            return members | {"jpg": b"broken"}
+        return {extension: members[extension] for extension in ("jpg", "txt")}
+
+    index = index_shards(find_shards(str(write_shards(20, change=change))))
+    built = list(stream(index, clip, Needs(views=False, triples=True), triples_enter="every-step").epoch(0))
+    assert [batch.triple_rows_T for batch in built] == [None, None]
+
+
+def test_poison_sees_every_sample_after_the_resize(index: ShardIndex, clip: ClipModel) -> None:
+    seen = []
+
+    def poison(key: str, image: torch.Tensor, caption: str) -> tuple[torch.Tensor, str]:
+        seen.append((key, tuple(image.shape), image.dtype))
+        return torch.zeros_like(image), "nothing"
+
+    options = BatchOptions(batch_size=26)
+    built = BatchStream(index, clip, needs=Needs(views=False, triples=False), options=options, poison=poison)
+    (batch,) = built.epoch(0)
+    assert len(seen) == 26
+    assert {entry[1:] for entry in seen} == {((3, 32, 32), torch.uint8)}
+    assert batch.image_M3HW.sum() == 0
+    assert torch.equal(batch.text_BL[0], clip.tokenizer(["nothing"])[0])
+
+
+@pytest.mark.parametrize(
+    ("needs", "drop", "said"),
+    [
+        (ALL, "negatives", "no sample has a positive and a negative sub-caption"),
+        (Needs(views=True, triples=False), "views", "no sample has an augmented caption"),
+    ],
+)
+def test_shards_without_what_a_method_needs_are_refused(
+    write_shards: WriteShards, clip, needs, drop, said
+) -> None:  # type: ignore[no-untyped-def]
+    def change(_: int, members: dict[str, bytes]) -> dict[str, bytes]:
+        record = json.loads(members["json"])
+        del record[drop]
+        return members | {"json": json.dumps(record).encode()}
+
+    index = index_shards(find_shards(str(write_shards(8, change=change))))
+    with pytest.raises(UserError, match=said):
+        stream(index, clip, needs)
+
+
+def test_fewer_samples_than_a_batch_are_refused(index: ShardIndex, clip: ClipModel) -> None:
+    with pytest.raises(UserError, match="26 usable samples, fewer than one batch"):
+        stream(index, clip, batch_size=27)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"batch_size": 0},
+        {"triples": 0},
+        {"workers": -1},
+        {"triples_enter": "never"},
+        {"resize": "x"},
+        {"shuffle_buffer": 0},
+    ],
+)
+def test_wrong_options_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        BatchOptions(**wrong)  # type: ignore[arg-type]
+
+
+def _record(index: ShardIndex, key: str) -> dict[str, str]:
+    return next(s.record for s in ordered_samples(index, seed=0, epoch=0, buffer=1) if s.key == key)

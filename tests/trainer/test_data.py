@@ -1,0 +1,179 @@
+"""Shards: which are found, what of them is used, and what hostile ones can do (nothing)."""
+
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import UserError
+from trainer import data
+from trainer.data import Skipped, find_shards, index_shards, negatives_of, positive_of, read_shard, views_of
+
+WriteShards = Callable[..., Path]
+
+
+def names(pattern: str, root: Path) -> list[str]:
+    return [str(path.relative_to(root)) for path in find_shards(pattern)]
+
+
+def test_patterns_find_shards_in_order(write_shards: WriteShards, tmp_path: Path) -> None:
+    folder = write_shards(shards=3)
+    all_three = ["shards/00000.tar", "shards/00001.tar", "shards/00002.tar"]
+    for pattern in (folder, f"{folder}/*.tar", f"{folder}/{{00000..00002}}.tar", tmp_path):
+        assert names(str(pattern), tmp_path) == all_three
+    joined = f"{folder}/00002.tar::{folder}/{{00000,00001}}.tar"
+    assert names(joined, tmp_path) == [all_three[2], *all_three[:2]]
+
+
+@pytest.mark.parametrize(
+    "part", ["nowhere/{0..2}.tar", "nowhere/*.tar", "", "a.tar::", "{0..", "pipe:cat x", "s3://b/x.tar"]
+)
+def test_patterns_that_find_nothing_are_refused(
+    part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"shard|brace pattern"):
+        find_shards(part)
+
+
+def test_an_empty_folder_and_a_repeated_shard_are_refused(write_shards: WriteShards, tmp_path: Path) -> None:
+    folder = write_shards()
+    with pytest.raises(UserError, match="named twice"):
+        find_shards(f"{folder}::{folder}/00000.tar")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"holds no \.tar"):
+        find_shards(str(tmp_path / "empty"))
+
+
+def test_samples_come_whole(write_shards: WriteShards) -> None:
+    folder = write_shards(4, shards=1)
+    samples = list(read_shard(folder / "00000.tar", skipped=Skipped()))
+    assert [sample.key for sample in samples] == [f"{n:06d}" for n in range(4)]
+    sample = samples[0]
+    assert sample.image.startswith(b"\xff\xd8")
+    assert sample.caption == sample.record["caption"]
+    assert (sample.record["url"], sample.label) == ("kept", None)
+    assert positive_of(sample.record).endswith("square")
+    assert (len(negatives_of(sample.record)), len(views_of(sample.record))) == (2, 2)
+
+
+def test_index_agrees_with_reading(write_shards: WriteShards) -> None:
+    def change(number: int, members: dict[str, bytes]) -> dict[str, bytes]:
+        record = json.loads(members["json"])
+        if number % 3 == 0:
+            record["negatives"] = []
+        return members | {"json": json.dumps(record).encode()}
+
+    index = index_shards(find_shards(str(write_shards(12, change=change))))
+    read = [sample for shard in index.shards for sample in read_shard(shard, skipped=Skipped())]
+    assert list(index.keys) == [sample.key for sample in read]
+    assert list(index.triple_keys) == [sample.key for sample in read if int(sample.key) % 3]
+    assert index.num_without_views == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"jpg": None}, data.NO_IMAGE),
+        ({"txt": b" \n"}, data.NO_CAPTION),
+        ({"json": b"{broken"}, data.BAD_JSON),
+        ({"json": b"[1, 2]"}, data.BAD_JSON),
+        ({"json": b"[" * 100_000}, data.BAD_JSON),
+        ({"txt": None, "json": b'{"caption": 7}'}, data.NO_CAPTION),
+    ],
+)
+def test_what_cannot_be_used_is_counted_and_named(write_shards: WriteShards, change, reason) -> None:  # type: ignore[no-untyped-def]
+    def one(number: int, members: dict[str, bytes]) -> dict[str, bytes]:
+        changed = members | change if number == 2 else members
+        return {extension: content for extension, content in changed.items() if content is not None}
+
+    index = index_shards(find_shards(str(write_shards(4, shards=1, change=one))))
+    assert index.skipped.counts == {reason: 1}
+    assert index.skipped.names[reason][0].endswith("00000.tar: 000002")
+    assert len(index.keys) == (4 if reason == data.BAD_JSON else 3)
+
+
+def test_a_caption_in_the_json_alone_is_used(write_shards: WriteShards) -> None:
+    def change(_: int, members: dict[str, bytes]) -> dict[str, bytes]:
+        return {extension: members[extension] for extension in ("jpg", "json")}
+
+    index = index_shards(find_shards(str(write_shards(4, change=change))))
+    assert len(index.keys) == 4
+
+
+def test_a_pickle_in_a_shard_is_never_even_read(write_shards: WriteShards, tmp_path: Path) -> None:
+    def change(_: int, members: dict[str, bytes]) -> dict[str, bytes]:
+        return members | {"pyd": b"cos\nsystem\n(S'touch proof'\ntR.", "pt": b"x", "npy": b"y"}
+
+    folder = write_shards(2, shards=1, change=change)
+    (sample, _) = read_shard(folder / "00000.tar", skipped=Skipped())
+    assert set(sample.record) == {"caption", "positive", "negatives", "views", "url"}
+    assert not (tmp_path / "proof").exists()
+
+
+def test_a_shard_cut_short_gives_what_it_has(write_shards: WriteShards) -> None:
+    folder = write_shards(8)
+    shard = folder / "00001.tar"
+    shard.write_bytes(shard.read_bytes()[:6_000])
+    index = index_shards(find_shards(str(folder)))
+    assert 4 < len(index.keys) < 8
+    assert index.skipped.counts[data.BROKEN_SHARD] == 1
+    assert "00001.tar" in index.skipped.names[data.BROKEN_SHARD][0]
+
+
+@pytest.mark.parametrize("content", [b"", b"no tar" * 500, b"\x1f\x8b" + bytes(2000)])
+def test_shards_that_are_none_get_one_clear_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "00000.tar").write_bytes(content)
+    with pytest.raises(UserError, match="no sample with image and caption"):
+        index_shards(find_shards(str(tmp_path)))
+
+
+def test_text_only_shards_get_a_hint(write_shards: WriteShards) -> None:
+    def change(_: int, members: dict[str, bytes]) -> dict[str, bytes]:
+        return {extension: members[extension] for extension in ("json", "txt")}
+
+    with pytest.raises(UserError, match="text-only shards"):
+        index_shards(find_shards(str(write_shards(4, change=change))))
+
+
+def test_a_key_in_two_samples_is_refused(write_shards: WriteShards) -> None:
+    shards = find_shards(f"{write_shards(2, name='a')}::{write_shards(2, name='b')}")
+    with pytest.raises(UserError, match="'000000' stands in several samples"):
+        index_shards(shards)
+
+
+def test_a_huge_member_is_not_read(write_shards: WriteShards, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "MAX_MEMBER_BYTES", 5_000)
+    folder = write_shards(3, shards=1, change=lambda n, m: m | ({"txt": b"x" * 6_000} if n == 1 else {}))
+    index = index_shards(find_shards(str(folder)))
+    assert index.skipped.counts[data.MEMBER_TOO_LARGE] == 1
+    assert len(index.keys) == 3  # its caption stands in the JSON, too
+
+
+def test_odd_members_are_no_samples(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name, kind in (
+            ("../up.jpg", tarfile.SYMTYPE),
+            ("dev.jpg", tarfile.CHRTYPE),
+            ("noextension", tarfile.REGTYPE),
+        ):
+            member = tarfile.TarInfo(name)
+            member.type = kind
+            tar.addfile(member)
+    with pytest.raises(UserError, match="they are empty"):
+        index_shards(find_shards(str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {},
+        {"negatives": None},
+        {"negatives": [None, {}, {"text": 3}, ""]},
+        {"negatives": "text", "positive": ["a"]},
+    ],
+)
+def test_records_of_another_shape_have_no_sub_captions(record: dict[str, object]) -> None:
+    assert (positive_of(record), negatives_of(record), views_of(record)) == ("", [], [])
