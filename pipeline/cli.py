@@ -9,6 +9,8 @@ from pipeline import __version__
 from pipeline.console import run
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pipeline.captions import InputOptions
 
 app = typer.Typer(
@@ -173,6 +175,48 @@ def _print_manifest(out: Path, manifest: dict[str, Any]) -> None:
             f"warning: {manifest['fault_count'] - 10:,} more; the first 100 stand in manifest.json", err=True
         )
     typer.echo(f"wrote {out}/manifest.json and {', '.join(f'{out}/{s}' for s in manifest['stages'])}")
+
+
+@app.command("build-lexicons")
+def build(
+    out: Out,
+    captions: Annotated[
+        str | None,
+        typer.Option(help="Captions whose vocabulary sets the bands: INPUT as for augment-captions."),
+    ] = None,
+    format: Format = None,
+    caption_column: CaptionColumn = None,
+    size: Annotated[int, typer.Option(help="Terms per lexicon.")] = 3_000,
+    wordnet: Annotated[
+        str, typer.Option(help="'auto', or a folder or tar archive with WordNet's files.")
+    ] = "auto",
+    block: Annotated[
+        list[Path] | None, typer.Option(help="File of words that must not become terms.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Chooses among equally frequent candidates.")] = 0,
+) -> None:
+    """The three lexicons of replacement terms, from WordNet; the ones that come with the package need no building."""
+    from pipeline.lexicon_building import LexiconOptions, build_lexicons
+
+    rows = None if captions is None else _caption_texts(_input(captions, format, caption_column))
+    options = LexiconOptions(out=out, size=size, wordnet=wordnet, block=tuple(block or ()), seed=seed)
+    manifest = build_lexicons(options, rows)
+    typer.echo(
+        f"wrote {out}: {', '.join(f'{size:,} {name}' for name in ('objects', 'attributes', 'relations'))}"
+    )
+    typer.echo(f"WordNet {manifest.get('wordnet', '')}")
+
+
+def _caption_texts(input: "InputOptions") -> "Iterator[str]":
+    from pipeline.captions import open_source
+
+    source = open_source(input)
+    faults: list[str] = []
+    for file in source.files:
+        for row in source.rows(file, faults=faults):
+            yield row.caption
+    for fault in faults[:10]:
+        typer.echo(f"warning: {fault}", err=True)
 
 
 @app.command("demo-data")

@@ -75,6 +75,7 @@ def run_stages(options: PipelineOptions) -> dict[str, Any]:
         _remove(out, [stage for stage in options.stages if source is not None or stage != "captions"])
     index = _captions(options, source)
     _prepare(options, index)
+    (out / MANIFEST).unlink(missing_ok=True)
     parts = [part["number"] for part in index["parts"]]
     work = functools.partial(_run_part, replace(options, input=None), index["format"])
     todo = [number for number in parts if not _part_done(options, number)]
@@ -104,7 +105,6 @@ def _captions(options: PipelineOptions, source: Any) -> dict[str, Any]:
             )
         index: dict[str, Any] = read_json(folder / "index.json")
         return index
-    (options.out / MANIFEST).unlink(missing_ok=True)
     return ingest(source, folder, rows_per_part=options.rows_per_part, workers=options.workers)
 
 
