@@ -8,7 +8,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -139,7 +139,7 @@ def reduce_vocabulary(tokenizer: Any, vocabulary_size: int) -> Any:
     """
     num_merges = vocabulary_size - 514
     start, end = tokenizer.all_special_ids
-    reduced = deepcopy(tokenizer)
+    reduced = copy(tokenizer)
     special = {tokenizer.decoder[start]: vocabulary_size - 2, tokenizer.decoder[end]: vocabulary_size - 1}
     kept = {piece: index for piece, index in tokenizer.encoder.items() if index < 512 + num_merges}
     reduced.encoder = kept | special
