@@ -9,21 +9,21 @@ from typing import Final
 from pipeline.demo_scenes import RELATIONS, Scene, Thing
 
 ALONE: Final[tuple[str, ...]] = (
-    "{a}", "{a}.", "{a} on {ground}", "{bare} on {ground}", "a picture of {a}", "a photo of {a} on {ground}",
-    "a drawing of {a}", "this is {a}.", "there is {a} on {ground}", "one {bare}", "the {bare}", "{bare}",
-    "an illustration of {a} on {ground}", "{bare} isolated on {ground}", "{bare} , vector illustration",
-    "{bare} clip art", "a {colour} {noun} with {texture} , on {ground}", "the {noun} is {colour}",
-    "the {noun} in the picture is {colour} and {size}.", "a {size} {noun} , drawn in {colour}",
-    "{noun} icon in {colour} - stock image", "you can see {a} on {ground}.", "nothing but {a} on {ground}",
+    "{a}", "{a}.", "{a} on {ground}", "{bare}", "a picture of {a}", "a photo of {a}", "a photo of {a} on {ground}",
+    "a drawing of {a}", "this is {a}.", "there is {a} in the picture", "one {bare}", "the {bare}", "{bare} clip art",
+    "an illustration of {a}", "{bare} isolated on {ground}", "{bare} , vector illustration", "you can see {a}.",
+    "a {colour} {noun} with {texture}", "the {noun} is {colour}", "the {noun} in the picture is {colour} and {size}.",
+    "a {size} {noun} , drawn in {colour}", "{noun} icon - stock image", "nothing but {a}",
+    "a cartoon of {a} on {ground}",
 )  # fmt: skip
 PAIR: Final[tuple[str, ...]] = (
     "{a} {relation} {b}", "{a} {relation} {b}.", "{a} is {relation} {b}.", "there is {a} {relation} {b}",
-    "{a} {relation} {b} on {ground}", "a picture of {a} {relation} {b}", "a drawing of {a} {relation} {b} on {ground}",
+    "{a} {relation} {b} on {ground}", "a picture of {a} {relation} {b}", "a drawing of {a} {relation} {b}",
     "{bare} {relation} {bare_b}", "{bare} {relation} {bare_b} , cartoon illustration",
-    "the {bare} is {relation} the {bare_b}",
-    "{a} and {b} on {ground}", "{bare} and {bare_b} - clip art", "a photo of {a} {relation} {b} .",
-    "you can see {a} {relation} {b} .", "{a} that is {relation} {b}", "on {ground} , {a} is {relation} {b}.",
-    "the {noun} {relation} {b} is {colour}", "one {bare} {relation} one {bare_b}",
+    "the {bare} is {relation} the {bare_b}", "{a} and {b}", "{bare} and {bare_b} - clip art",
+    "a photo of {a} {relation} {b} .", "you can see {a} {relation} {b} .", "{a} that is {relation} {b}",
+    "on {ground} , {a} is {relation} {b}.", "the {noun} {relation} {b} is {colour}",
+    "one {bare} {relation} one {bare_b}",
 )  # fmt: skip
 TEXTURE_PHRASES: Final = {"plain": "no pattern", "striped": "stripes", "dotted": "dots"}
 
@@ -35,10 +35,10 @@ def with_article(phrase: str) -> str:
 
 def _describe(thing: Thing, rng: Random) -> str:
     """The noun with some of its adjectives: size first, then texture and colour in either order."""
-    size = [thing.size] if rng.random() < 0.35 else []
-    says_texture = rng.random() < (0.08 if thing.texture == "plain" else 0.5)
+    size = [thing.size] if rng.random() < 0.25 else []
+    says_texture = rng.random() < (0.08 if thing.texture == "plain" else 0.4)
     looks = [thing.texture] if says_texture else []
-    if rng.random() < 0.6:
+    if rng.random() < 0.45:
         looks.insert(rng.randrange(len(looks) + 1), thing.colour)
     return " ".join([*size, *looks, thing.noun])
 

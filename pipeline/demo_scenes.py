@@ -66,7 +66,7 @@ RELATIONS: Final[dict[str, tuple[str, ...]]] = {
 
 def draw_scene_content(rng: Random, *, noun: str | None = None) -> Scene:
     """A scene at random; with `noun`, that thing alone. Colours never depend on nouns."""
-    alone = noun is not None or rng.random() < 0.45
+    alone = noun is not None or rng.random() < 0.55
     nouns = [noun] if noun is not None else rng.sample(NOUNS, 1 if alone else 2)
     things = tuple(
         Thing(
@@ -111,7 +111,7 @@ def _texture(
     colour = COLOURS[colour_name]
     if texture == "plain":
         return Image.new("RGB", (size, size), colour)
-    second = mix(colour, (255, 255, 255), 0.62) if _luminance(colour) < 0.72 else mix(colour, (0, 0, 0), 0.45)
+    second = mix(colour, (255, 255, 255), 0.5) if _luminance(colour) < 0.72 else mix(colour, (0, 0, 0), 0.35)
     wide, step = 2 * size, 2 * period
     square = Image.new("RGB", (wide, wide), colour)
     pen = ImageDraw.Draw(square)
@@ -163,7 +163,7 @@ def _draw_thing(
     """Draw the thing into the picture around `centre` (in pixels), `side` pixels wide and high, edges smoothed."""
     half = round(side * 0.6) + 1
     scale = side / 2 * SUPERSAMPLING
-    angle = radians(rng.uniform(-16, 16))
+    angle = radians(rng.uniform(-12, 12))
     stretch_x, stretch_y = rng.uniform(0.88, 1.0), rng.uniform(0.88, 1.0)
     mirror = rng.choice((-1, 1))
     xx, xy = scale * stretch_x * mirror * cos(angle), -scale * stretch_y * sin(angle)
@@ -199,15 +199,12 @@ def _levels(shown: tuple[int, ...]) -> list[int]:
     return [255 if level in shown else 0 for level in range(256)]
 
 
-def _clamped(rng: Random, low: float, high: float) -> float:
-    return rng.uniform(low, high) if low < high else (low + high) / 2
-
-
 def _places(scene: Scene, rng: Random) -> list[tuple[float, float, float]]:
     """Centre x, centre y and side of each thing, in shares of the image's side."""
     if scene.relation is None:
         side = SIDE_ALONE[scene.things[0].size] * rng.uniform(0.94, 1.06)
-        return [(_clamped(rng, side * 0.5, 1 - side * 0.5), _clamped(rng, side * 0.5, 1 - side * 0.5), side)]
+        spread = max(0.0, 0.5 - side * 0.5) * 0.8
+        return [(0.5 + rng.uniform(-spread, spread), 0.5 + rng.uniform(-spread, spread), side)]
     sides = [SIDE_IN_PAIR[thing.size] * rng.uniform(0.95, 1.05) for thing in scene.things]
     reach = sum(sides) / 2
     gap = reach * (
