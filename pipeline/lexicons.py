@@ -70,25 +70,31 @@ class Lexicon:
             tuple(index for index, term in enumerate(terms) if term.band == band)
             for band in range(len(BANDS))
         )
-        self._links = links
-        self._masks: dict[tuple[str, str], int] = {}
+        self._excluded: dict[str, str | int] = dict(links["excluded"])
+        self._near: dict[str, str | int] = dict(links["near"])
+        self._masks: dict[str, int] = {}
 
     def excluded(self, word: str) -> int:
         """The terms that must not replace `word` (lower case), as bits; 0 for a word nothing is known of."""
-        return self._mask("excluded", word)
+        rows = self._excluded.get(word)
+        if rows.__class__ is int:  # decoded before
+            return rows
+        return 0 if rows is None else self._decoded(self._excluded, word)
 
     def near(self, word: str) -> int:
         """The terms like `word` that are not true of it: co-hyponyms, antonyms, other colours; as bits."""
-        return self._mask("near", word)
+        rows = self._near.get(word)
+        if rows.__class__ is int:
+            return rows
+        return 0 if rows is None else self._decoded(self._near, word)
 
-    def _mask(self, link: str, word: str) -> int:
-        rows = self._links[link].get(word)
-        if rows is None:
-            return 0
-        mask = self._masks.get((link, rows))
+    def _decoded(self, links: dict[str, str | int], word: str) -> int:
+        steps = links[word]
+        assert isinstance(steps, str)
+        mask = self._masks.get(steps)
         if mask is None:
-            mask = sum(1 << row for row in _rows(rows))
-            self._masks[link, rows] = mask
+            mask = self._masks[steps] = sum(1 << row for row in _rows(steps))
+        links[word] = mask
         return mask
 
     def of_kind(self, kind: str) -> int:

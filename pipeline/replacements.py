@@ -1,14 +1,16 @@
-"""What may replace one piece of a positive: term pools, a row's own stream of draws, form and case.
+"""What may replace the pieces of a positive: pools of formed terms, a row's own draws, capitals.
 
-Part of `subcaptions`. A pool holds the terms of one kind by frequency band; a draw takes a band, then a term in it,
-and is drawn again where the term is excluded or the caption already says it.
+Part of `subcaptions`. A pool holds the terms that may stand in one place, in the form that stands there, by
+frequency band. A draw takes a band, then a term in it, and is drawn again where the term is excluded or the caption
+already says it. This is the inner loop of the pipeline (a dozen draws per caption): plain integers and tuples.
 """
 
 import hashlib
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import Final
 
 from pipeline.lexicons import BANDS, Lexicon, Lexicons
@@ -17,19 +19,26 @@ BASE, THIRD_PERSON, GERUND, PAST, PARTICIPLE = range(5)
 """Columns of a relation term's forms."""
 SINGULAR, PLURAL = range(2)
 """Columns of an object term's forms."""
+LOWER, CAPITAL, UPPER = range(3)
 _FREE_DRAWS: Final = 12
 """Draws before the remaining terms are walked through in order."""
-_UNPACK: Final = struct.Struct("<128I").unpack
+_UNPACK: Final = struct.Struct("<42I").unpack
+"""168 bytes: what one round of SHAKE-128 gives."""
+
+Entry = tuple[int, str, str, str]
+"""A term in one form: its row in the lexicon, the form, the term itself, its id."""
 
 
 def draw_numbers(seed: int, key: str) -> Iterator[int]:
     """An endless stream of 32-bit numbers that depends on the seed and the key alone."""
+    return chain.from_iterable(_blocks(f"{seed}:{key}".encode("utf-8", "surrogatepass")))
+
+
+def _blocks(text: bytes) -> Iterator[tuple[int, ...]]:
     block = 0
-    text = f"{seed}:{block}:{key}"
     while True:
-        yield from _UNPACK(hashlib.shake_128(text.encode("utf-8", "surrogatepass")).digest(512))
+        yield _UNPACK(hashlib.shake_128(b"%d:%s" % (block, text)).digest(168))
         block += 1
-        text = f"{seed}:{block}:{key}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,145 +46,122 @@ class Pool:
     """Terms of one lexicon that may stand in one place."""
 
     lexicon: str
-    rows: tuple[int, ...]
-    bands: tuple[tuple[int, ...], ...]
-    """Rows by band; bands without a term are left out."""
-    mask: int
-    forms: Sequence[tuple[str, ...]]
-    """Of every row of the lexicon."""
-    term_ids: Sequence[str]
+    bands: tuple[tuple[Entry, ...], ...]
+    """By frequency; each band is drawn from as often as any other."""
+
+    def entries(self, rows: int | None = None) -> list[Entry]:
+        """Every entry once, or those of the rows whose bits are set."""
+        found = {
+            entry[1]: entry for band in self.bands for entry in band if rows is None or rows >> entry[0] & 1
+        }
+        return list(found.values())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pools:
     """The pools of one set of lexicons."""
 
-    objects: Pool
-    plural_objects: Pool
+    objects: tuple[Pool, Pool]
+    """Singular, plural."""
     attributes: Pool
-    verbs: Pool
-    verb_phrases: Pool
+    verbs: tuple[Pool, ...]
+    """By form."""
+    verb_phrases: tuple[Pool, ...]
     prepositions: Pool
-    actions: Pool
-    """Verbs and verb phrases: what stands where a caption has a bare preposition."""
+    """Prepositions, and as often verbs and verb phrases: where a caption has a bare preposition, "the relational
+    verb is missing and another is chosen" (CleanerCLIP)."""
 
 
 @lru_cache(maxsize=4)
 def pools_of(lexicons: Lexicons) -> Pools:
     """The pools of `lexicons`, made once per process."""
     relations = lexicons.relations
-    verbs, phrases = relations.of_kind("verb"), relations.of_kind("verb_preposition")
-    countable = sum(1 << row for row, term in enumerate(lexicons.objects.terms) if term.forms[PLURAL])
+    bare = _pool(relations, {"preposition"}, BASE).bands
+    actions = _pool(relations, {"verb", "verb_preposition"}, GERUND).bands
     return Pools(
-        objects=_pool(lexicons.objects, -1),
-        plural_objects=_pool(lexicons.objects, countable),
-        attributes=_pool(lexicons.attributes, -1),
-        verbs=_pool(relations, verbs),
-        verb_phrases=_pool(relations, phrases),
-        prepositions=_pool(relations, relations.of_kind("preposition")),
-        actions=_pool(relations, verbs | phrases),
+        objects=(_pool(lexicons.objects, None, SINGULAR), _pool(lexicons.objects, None, PLURAL)),
+        attributes=_pool(lexicons.attributes, None, BASE),
+        verbs=tuple(_pool(relations, {"verb"}, form) for form in range(5)),
+        verb_phrases=tuple(_pool(relations, {"verb_preposition"}, form) for form in range(5)),
+        prepositions=Pool("relations", bare * len(actions) + actions * len(bare)),
     )
 
 
-def _pool(lexicon: Lexicon, mask: int) -> Pool:
-    mask &= (1 << len(lexicon.terms)) - 1
-    bands = (tuple(row for row in lexicon.bands[band] if mask >> row & 1) for band in range(len(BANDS)))
-    return Pool(
-        lexicon=lexicon.name,
-        rows=rows_of(mask),
-        bands=tuple(rows for rows in bands if rows),
-        mask=mask,
-        forms=[term.forms for term in lexicon.terms],
-        term_ids=[term.term_id for term in lexicon.terms],
+def _pool(lexicon: Lexicon, kinds: set[str] | None, form: int) -> Pool:
+    """The terms of these kinds in one form; a term without the form (a mass noun's plural) is left out."""
+    bands = tuple(
+        tuple(
+            (row, term.forms[form], term.term, term.term_id)
+            for row in lexicon.bands[band]
+            if (term := lexicon.terms[row]).forms[form] and (kinds is None or term.kind in kinds)
+        )
+        for band in range(len(BANDS))
     )
-
-
-@lru_cache(maxsize=4096)
-def rows_of(mask: int) -> tuple[int, ...]:
-    """The rows whose bits are set."""
-    return tuple(row for row, bit in enumerate(reversed(f"{mask:b}")) if bit == "1") if mask else ()
+    return Pool(lexicon.name, tuple(band for band in bands if band))
 
 
 class Slot:
     """One piece of a positive that can be replaced."""
 
-    __slots__ = ("before", "case", "end", "excluded", "near", "options", "original", "start", "tail")
+    __slots__ = ("before", "case", "end", "near", "original", "plain", "pool", "start", "tail")
 
     def __init__(
-        self,
-        *,
-        start: int,
-        end: int,
-        original: str,
-        options: tuple[tuple[Pool, int], ...],
-        excluded: int,
-        near: int = 0,
-        before: str = "",
-        tail: str = "",
+        self, start: int, original: str, pool: Pool, *, near: int, before: str = "", tail: str = ""
     ) -> None:
         self.start = start
-        """`positive[start:end] == original`."""
-        self.end = end
+        """Where it stands in the positive: `positive[start:end] == original`."""
+        self.end = start + len(original)
         self.original = original
-        self.options = options
-        """Pools to draw from, each with the form its terms take."""
-        self.excluded = excluded
-        """Terms that must not stand here, as bits; grows with every term used."""
+        self.pool = pool
         self.near = near
         """Terms that are like the original, as bits."""
         self.before = before
         """What stays before the term ("to " of an infinitive)."""
         self.tail = tail
         """What stays after it (" by" of a passive)."""
-        self.case = 0 if original.islower() else 2 if original.isupper() and len(original) > 1 else 1
+        self.case = LOWER if original.islower() else CAPITAL
+        if self.case and len(original) > 1 and original.isupper():
+            self.case = UPPER
+        self.plain = not (self.case or before or tail)
+        """Whether a term stands there as it is."""
 
-    def draw(self, numbers: Iterator[int], caption: str, *, near: bool) -> tuple[int, str, Pool] | None:
-        """A row that fits, its text and its pool; None where no term is left. `caption` is lower case."""
-        if near and self.near:
-            for pool, form in self.options:
-                row = self._walk(rows_of(self.near & pool.mask), numbers, caption, pool, form)
-                if row is not None:
-                    return row, self._dress(pool.forms[row][form]), pool
-        options = self.options
-        first = next(numbers) % len(options) if len(options) > 1 else 0
-        for pool, form in (*options[first:], *options[:first]):
-            row = self._draw_row(pool, form, numbers, caption)
-            if row is not None:
-                return row, self._dress(pool.forms[row][form]), pool
-        return None
-
-    def _draw_row(self, pool: Pool, form: int, numbers: Iterator[int], caption: str) -> int | None:
-        bands, forms, excluded = pool.bands, pool.forms, self.excluded
-        if not bands:
-            return None
-        num_bands = len(bands)
-        for _ in range(_FREE_DRAWS):
-            number = next(numbers)
-            band = bands[number % num_bands]
-            row = band[(number >> 8) % len(band)]
-            if not excluded >> row & 1:
-                words = forms[row]
-                if words[0] not in caption and words[form] not in caption:
-                    return row
-        return self._walk(pool.rows, numbers, caption, pool, form)
-
-    def _walk(
-        self, rows: tuple[int, ...], numbers: Iterator[int], caption: str, pool: Pool, form: int
-    ) -> int | None:
-        """The first row that fits, from a random one on."""
-        first = next(numbers) % len(rows) if rows else 0
-        for row in (*rows[first:], *rows[:first]):
-            words = pool.forms[row]
-            if not self.excluded >> row & 1 and words[0] not in caption and words[form] not in caption:
-                return row
-        return None
-
-    def _dress(self, word: str) -> str:
+    def dress(self, word: str) -> str:
+        """A term as it stands in this place: with what stays around it, and the original's capitals."""
         if self.before or self.tail:
             word = f"{self.before}{word}{self.tail}"
-        if self.case:
-            return word.upper() if self.case == 2 else _match_capitals(self.original, word)
-        return word
+        if self.case == LOWER:
+            return word
+        return word.upper() if self.case == UPPER else _match_capitals(self.original, word)
+
+
+def draw(slot: Slot, excluded: int, numbers: Iterator[int], caption: str) -> Entry | None:
+    """An entry that fits the slot; None where none is left.
+
+    `excluded`: terms that must not stand there, as bits. `caption`: lower case; no term it contains is drawn.
+    """
+    bands = slot.pool.bands
+    num_bands = len(bands)
+    for _ in range(_FREE_DRAWS):
+        number = next(numbers)
+        band = bands[number % num_bands]
+        entry = band[(number >> 8) % len(band)]
+        if not excluded >> entry[0] & 1 and entry[1] not in caption and entry[2] not in caption:
+            return entry
+    return _walk(slot.pool.entries(), excluded, numbers, caption)
+
+
+def draw_near(slot: Slot, excluded: int, numbers: Iterator[int], caption: str) -> Entry | None:
+    """As `draw`, from the terms that are like the original."""
+    return _walk(slot.pool.entries(slot.near & ~excluded), excluded, numbers, caption)
+
+
+def _walk(entries: list[Entry], excluded: int, numbers: Iterator[int], caption: str) -> Entry | None:
+    """The first entry that fits, from a random one on."""
+    first = next(numbers) % len(entries) if entries else 0
+    for entry in entries[first:] + entries[:first]:
+        if not excluded >> entry[0] & 1 and entry[1] not in caption and entry[2] not in caption:
+            return entry
+    return None
 
 
 def _match_capitals(original: str, word: str) -> str:

@@ -26,6 +26,8 @@ from pipeline.replacements import (
     Pool,
     Pools,
     Slot,
+    draw,
+    draw_near,
     draw_numbers,
     pools_of,
 )
@@ -89,7 +91,8 @@ def make_subcaption(
         views = make_views(
             text, lexicons.synonyms, num_views=options.num_views, seed=options.seed, key=caption.key
         )
-    positive, negatives, status = "", (), graph.status
+    positive, status = "", graph.status
+    negatives: tuple[Negative, ...] = ()
     if status == schema.OK:
         drafted = _Draft(text, graph, lexicons)
         positive = drafted.positive
@@ -126,8 +129,38 @@ def _relation_class(relation: Relation) -> int:
     return 1 if relation.text.rpartition(" ")[2].lower() in SPATIAL else 2
 
 
+class _Plan:
+    """The slots of one kind in a positive, and the text between them."""
+
+    __slots__ = ("excluded", "parts", "rest")
+
+    def __init__(self, positive: str, slots: list[Slot], excluded: int) -> None:
+        self.excluded = excluded
+        """Terms that must not stand in any of them, as bits; grows with every term used."""
+        ends = [0, *(slot.end for slot in slots)]
+        self.parts = [
+            (positive[end : slot.start], slot, slot.pool.bands)
+            for end, slot in zip(ends, slots, strict=False)
+        ]
+        """For each slot: what stands before it, and what it draws from."""
+        self.rest = positive[ends[-1] :]
+
+
 class _Draft:
-    """A positive and the slots in it."""
+    """A positive and what can be changed in it."""
+
+    __slots__ = (
+        "_graph",
+        "_length",
+        "_lexicons",
+        "_pieces",
+        "_pools",
+        "_slots",
+        "caption",
+        "lowered",
+        "plans",
+        "positive",
+    )
 
     def __init__(self, caption: str, graph: SceneGraph, lexicons: Lexicons) -> None:
         self.caption = caption
@@ -136,59 +169,56 @@ class _Draft:
         self._lexicons = lexicons
         self._pools = pools_of(lexicons)
         self._pieces: list[str] = []
-        self._length = 0
-        self._places: list[tuple[int, int, str, Attribute | Entity | Relation]] = []
+        self._length = -1
+        self._slots: dict[Kind, list[Slot]] = {}
         relation = choose_relation(graph)
         if relation is None:
             self._add_entity(graph.entities[0])
         else:
             self._add_entity(graph.entities[relation.subject])
-            self._add(relation.text, relation)
+            self._add_relation(relation)
             self._add_entity(graph.entities[relation.object])
         self.positive = " ".join(self._pieces)
-        self.slots = self._slots()
+        excluded = {"attribute": self._excluded_attributes, "object": self._excluded_objects}
+        excluded["relation"] = self._excluded_relations
+        self.plans = {
+            kind: _Plan(self.positive, slots, excluded[kind]()) for kind, slots in self._slots.items()
+        }
 
     def _add_entity(self, entity: Entity) -> None:
         for attribute in entity.attributes:
             if _describes(attribute):
-                self._add(attribute.text, attribute)
-        self._add(entity.head, entity)
+                text, start = self._add(attribute)
+                near = self._lexicons.attributes.near(text.lower())
+                self._slots.setdefault("attribute", []).append(
+                    Slot(start, text, self._pools.attributes, near=near)
+                )
+        text, start = self._add(entity)
+        objects, pools = self._lexicons.objects, self._pools
+        pool = pools.objects[PLURAL if _is_plural(entity) else SINGULAR]
+        near = objects.near(entity.lemma) or objects.near(entity.lemma.rpartition(" ")[2])
+        self._slots.setdefault("object", []).append(Slot(start, text, pool, near=near))
 
-    def _add(self, text: str, element: Attribute | Entity | Relation) -> None:
+    def _add_relation(self, relation: Relation) -> None:
+        text, start = self._add(relation)
+        relations = self._lexicons.relations
+        pool, before, tail = _relation_pool(relation, text, self._pools)
+        near = relations.near(relation.lemma) or relations.near(relation.lemma.partition(" ")[0])
+        self._slots["relation"] = [Slot(start, text, pool, near=near, before=before, tail=tail)]
+
+    def _add(self, element: Attribute | Entity | Relation) -> tuple[str, int]:
+        """The element's text as it stands in the positive, and where it starts."""
+        text = element.head if isinstance(element, Entity) else element.text
         if (
             text[:1].isupper()
             and element.tag[:3] != "NNP"
             and _starts_sentence(self.caption, element.start, text)
         ):
             text = text[:1].lower() + text[1:]
-        start = self._length + (1 if self._pieces else 0)
+        start = self._length + 1
         self._pieces.append(text)
         self._length = start + len(text)
-        self._places.append((start, self._length, text, element))
-
-    def _slots(self) -> dict[Kind, list[Slot]]:
-        slots: dict[Kind, list[Slot]] = {}
-        for start, end, text, element in self._places:
-            if isinstance(element, Entity):
-                slots.setdefault("object", []).append(self._object_slot(start, end, text, element))
-            elif isinstance(element, Attribute):
-                slots.setdefault("attribute", []).append(self._attribute_slot(start, end, text, element))
-            else:
-                slots.setdefault("relation", []).append(self._relation_slot(start, end, text, element))
-        return slots
-
-    def _object_slot(self, start: int, end: int, text: str, entity: Entity) -> Slot:
-        objects, pools = self._lexicons.objects, self._pools
-        pool, form = (pools.plural_objects, PLURAL) if _is_plural(entity) else (pools.objects, SINGULAR)
-        near = objects.near(entity.lemma) or objects.near(entity.lemma.rpartition(" ")[2])
-        return Slot(
-            start=start,
-            end=end,
-            original=text,
-            options=((pool, form),),
-            excluded=self._excluded_objects(),
-            near=near,
-        )
+        return text, start
 
     def _excluded_objects(self) -> int:
         """Terms related to any entity of the caption: a negative must not name what is there, either."""
@@ -204,38 +234,25 @@ class _Draft:
                 excluded |= lookup(lemma.rpartition(" ")[2])
         return excluded
 
-    def _attribute_slot(self, start: int, end: int, text: str, attribute: Attribute) -> Slot:
-        attributes = self._lexicons.attributes
+    def _excluded_attributes(self) -> int:
+        """Terms related to any attribute, and those that go without saying for an entity ("feathered" of a bird)."""
         excluded = 0
+        lookup = self._lexicons.attributes.excluded
         for entity in self._graph.entities:
-            excluded |= attributes.excluded(entity.lemma)
-            for other in entity.attributes:
-                excluded |= attributes.excluded(other.text.lower()) | attributes.excluded(other.lemma)
-        return Slot(
-            start=start,
-            end=end,
-            original=text,
-            options=((self._pools.attributes, 0),),
-            excluded=excluded,
-            near=attributes.near(text.lower()),
-        )
+            excluded |= lookup(entity.lemma)
+            for attribute in entity.attributes:
+                text = attribute.text.lower()
+                excluded |= lookup(text)
+                if attribute.lemma != text:
+                    excluded |= lookup(attribute.lemma)
+        return excluded
 
-    def _relation_slot(self, start: int, end: int, text: str, relation: Relation) -> Slot:
-        relations = self._lexicons.relations
+    def _excluded_relations(self) -> int:
+        """Terms related to any relation of the caption."""
         excluded = 0
-        for other in self._graph.relations:
-            excluded |= _excluded_relations(relations, other)
-        options, before, tail = _relation_options(relation, text, self._pools)
-        return Slot(
-            start=start,
-            end=end,
-            original=text,
-            options=options,
-            excluded=excluded,
-            near=relations.near(relation.lemma) or relations.near(relation.lemma.partition(" ")[0]),
-            before=before,
-            tail=tail,
-        )
+        for relation in self._graph.relations:
+            excluded |= _excluded_by_relation(self._lexicons.relations, relation)
+        return excluded
 
 
 def _describes(attribute: Attribute) -> bool:
@@ -265,7 +282,7 @@ def _is_plural(entity: Entity) -> bool:
     return head.endswith("s") or head != entity.lemma or head.rpartition(" ")[2] in _SAME_IN_THE_PLURAL
 
 
-def _excluded_relations(relations: Lexicon, relation: Relation) -> int:
+def _excluded_by_relation(relations: Lexicon, relation: Relation) -> int:
     lemma = relation.lemma
     excluded = relations.excluded(lemma) | relations.excluded(relation.text.lower())
     verb, _, rest = lemma.partition(" ")
@@ -278,74 +295,99 @@ def _excluded_relations(relations: Lexicon, relation: Relation) -> int:
     return excluded
 
 
-def _relation_options(
-    relation: Relation, text: str, pools: Pools
-) -> tuple[tuple[tuple[Pool, int], ...], str, str]:
-    """The pools and forms that agree with a relation, and what stays before and after the term."""
+def _relation_pool(relation: Relation, text: str, pools: Pools) -> tuple[Pool, str, str]:
+    """The pool whose forms agree with a relation, and what stays before and after the term."""
     words = text.split()
     if relation.tag in ("TO", "MD") and len(words) > 1:
-        pool = pools.verbs if relation.rule in _OBJECT_RULES else pools.verb_phrases
-        return ((pool, BASE),), words[0] + " ", ""
+        kind = pools.verbs if relation.rule in _OBJECT_RULES else pools.verb_phrases
+        return kind[BASE], words[0] + " ", ""
     form = _VERB_FORMS.get(relation.tag)
     if form is None:
-        return ((pools.prepositions, BASE), (pools.actions, GERUND)), "", ""
+        return pools.prepositions, "", ""
     if form == PARTICIPLE and len(words) > 1 and words[-1].lower() in ("by", "with"):
-        return ((pools.verbs, PARTICIPLE),), "", " " + words[-1]
+        return pools.verbs[PARTICIPLE], "", " " + words[-1]
     if len(words) == 1 or relation.rule in _OBJECT_RULES:
-        return ((pools.verbs, form),), "", ""
+        return pools.verbs[form], "", ""
     # "parked in" and "carved into": the past tense reads well for verbs that have no passive
-    return ((pools.verb_phrases, PAST if form == PARTICIPLE else form),), "", ""
+    return pools.verb_phrases[PAST if form == PARTICIPLE else form], "", ""
 
 
 # ------------------------------------------------------------ what is not said: negatives
 def _negatives(draft: _Draft, options: SubcaptionOptions, key: str) -> tuple[Negative, ...]:
     """Up to `num_negatives` negatives, all different; each changes one kind of element, drawn among those possible."""
     numbers = draw_numbers(options.seed, key)
-    kinds: list[Kind] = [kind for kind in schema.KINDS if kind in draft.slots]
+    kinds: list[Kind] = [kind for kind in schema.KINDS if kind in draft.plans]
     negatives: list[Negative] = []
-    seen = {draft.positive.lower()}
-    while len(negatives) < options.num_negatives and kinds:
+    seen = {draft.positive}
+    hardness, wanted = options.hardness, options.num_negatives
+    articles = bool(_ARTICLE.search(draft.positive))
+    near = hardness == "near"
+    while len(negatives) < wanted and kinds:
         kind = kinds[next(numbers) % len(kinds)]
-        near = options.hardness == "near" or (options.hardness == "mixed" and next(numbers) % 2 == 0)
-        negative = _negative(draft, kind, numbers, near=near)
-        if negative is None:
+        if hardness == "mixed":
+            near = next(numbers) % 2 == 0
+        drafted = _replace(draft.plans[kind], numbers, draft.lowered, near=near)
+        if drafted is None:
             kinds.remove(kind)
-        elif negative.text.lower() not in seen:
-            seen.add(negative.text.lower())
-            negatives.append(negative)
+            continue
+        text, edits = drafted
+        if text in seen:
+            continue
+        seen.add(text)
+        negative = _make_negative(text, kind, edits)
+        negatives.append(_mend_articles(draft.positive, negative) if articles else negative)
     return tuple(negatives)
 
 
-def _negative(draft: _Draft, kind: Kind, numbers: Iterator[int], *, near: bool) -> Negative | None:
-    """The positive with every slot of one kind replaced; None where a slot has no term left."""
-    positive = draft.positive
-    slots = draft.slots[kind]
-    edits: list[Edit] = []
+def _replace(
+    plan: _Plan, numbers: Iterator[int], caption: str, *, near: bool
+) -> tuple[str, tuple[Edit, ...]] | None:
+    """The positive with every slot of a plan replaced, and the edits; None where a slot has no term left."""
     text = ""
-    done = 0
-    for slot in slots:
-        drawn = slot.draw(numbers, draft.lowered, near=near)
-        if drawn is None:
-            return None
-        row, replacement, pool = drawn
-        used = 1 << row
-        for each in slots:  # no term serves twice in one caption's negatives of a kind
-            each.excluded |= used
-        text += positive[done : slot.start] + replacement
-        done = slot.end
-        edits.append(
-            Edit(
-                start=slot.start,
-                end=slot.end,
-                original=slot.original,
-                replacement=replacement,
-                lexicon=pool.lexicon,
-                term_id=pool.term_ids[row],
-            )
-        )
-    text += positive[done:]
-    negative = Negative(text=text, kind=kind, edits=tuple(edits))
-    return _mend_articles(positive, negative) if _ARTICLE.search(positive) else negative
+    edits = []
+    excluded = plan.excluded
+    for before, slot, bands in plan.parts:
+        # The first draw nearly always fits; it stands here, and not in `draw`, for speed.
+        number = next(numbers)
+        band = bands[number % len(bands)]
+        row, word, term, term_id = band[(number >> 8) % len(band)]
+        if near or excluded >> row & 1 or word in caption or term in caption:
+            entry = draw_near(slot, excluded, numbers, caption) if near and slot.near else None
+            entry = entry or draw(slot, excluded, numbers, caption)
+            if entry is None:
+                return None
+            row, word, _, term_id = entry
+        excluded |= 1 << row  # no term serves twice in one caption's negatives of a kind
+        if not slot.plain:
+            word = slot.dress(word)
+        text += before + word
+        edit = _new(
+            Edit
+        )  # filled through its slots: two fifths of the time of the frozen class's constructor
+        _set_start(edit, slot.start)
+        _set_end(edit, slot.end)
+        _set_original(edit, slot.original)
+        _set_replacement(edit, word)
+        _set_lexicon(edit, slot.pool.lexicon)
+        _set_term_id(edit, term_id)
+        edits.append(edit)
+    plan.excluded = excluded
+    return text + plan.rest, tuple(edits)
+
+
+def _make_negative(text: str, kind: Kind, edits: tuple[Edit, ...]) -> Negative:
+    negative = _new(Negative)
+    _set_text(negative, text)
+    _set_kind(negative, kind)
+    _set_edits(negative, edits)
+    return negative
+
+
+_new: Final = object.__new__
+_set_start, _set_end, _set_original, _set_replacement, _set_lexicon, _set_term_id = (
+    getattr(Edit, name).__set__ for name in ("start", "end", "original", "replacement", "lexicon", "term_id")
+)
+_set_text, _set_kind, _set_edits = (getattr(Negative, name).__set__ for name in ("text", "kind", "edits"))
 
 
 def _mend_articles(positive: str, negative: Negative) -> Negative:
