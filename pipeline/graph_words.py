@@ -11,7 +11,8 @@ MEASURE_NOUNS: Final = _words(
     "group groups pair pairs bunch bunches couple couples lot lots number numbers herd herds flock flocks swarm pack"
     " crowd crowds gang dozen dozens hundreds thousands handful variety assortment collection series set sets array"
     " plenty kind kinds type types sort sorts piece pieces bit bits slice slices team teams row rows pile piles"
-    " patch patches mix"
+    " patch patches mix cluster clusters amount amounts part parts section sections portion portions stack stacks"
+    " majority half rest hundred thousand layer layers selection host tons mixture school"
 )
 """With "of" they count or measure: "a group of people" is people."""
 
@@ -34,6 +35,18 @@ COLOURS: Final = _words(
     "black white red green blue yellow brown orange pink purple gray grey silver gold golden beige tan maroon navy"
     " turquoise teal violet crimson"
 )
+
+MATERIALS: Final = _words(
+    "wood metal steel iron brass bronze copper aluminum tin stone brick rock marble granite concrete cement glass"
+    " plastic leather rubber denim cotton wool silk linen velvet lace fur paper cardboard clay ceramic porcelain tile"
+    " bamboo wicker straw dirt gravel sandstone chrome nylon felt"
+)
+"""Right before a noun they say what it is made of: "a brick wall" is a wall that is brick."""
+
+QUANTIFIERS: Final = _words(
+    "many several other few various such own same more most multiple another different numerous certain only much"
+)
+"""Adjectives that count or point and describe nothing to see."""
 
 SHADES: Final = _words("light dark bright pale deep very")
 """Before a colour they belong to it: "light blue"; "very" stays outside."""

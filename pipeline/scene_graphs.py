@@ -20,11 +20,14 @@ from pipeline.caption_parser import morphology  # first: it keeps thinc from imp
 # isort: split
 import sng_parser  # noqa: TID251 - this is spaCy's and SceneGraphParser's one module
 import spacy  # noqa: TID251
+from spacy.attrs import DEP, HEAD, IDX, LEMMA, LENGTH, TAG  # type: ignore[import-not-found]  # noqa: TID251
 from spacy.language import Language  # noqa: TID251
+from spacy.strings import StringStore  # noqa: TID251
 from spacy.tokens import Doc  # noqa: TID251
 from thinc.api import use_ops
 
 from pipeline import schema
+from pipeline.caption_parser.embedding_cache import cache_embeddings
 from pipeline.errors import UserError
 from pipeline.graph_rules import Tree, build_graph, join_graphs
 from pipeline.schema import Attribute, Entity, Relation, SceneGraph
@@ -34,6 +37,8 @@ RULE_SETS: Final = ("default", "sng")
 BUNDLED_FOLDER: Final = Path(__file__).parent / "caption_parser" / "model"
 BATCH_SIZE: Final = 512
 """Captions between two clean-ups of spaCy's memory."""
+SPACY_BATCH_SIZE: Final = 128
+"""Sentences that go through a component together: more fall out of the processor's cache."""
 
 SENTENCE_END: Final = re.compile(r"(?<=[^\W\d])\s*([.!?]+)\s+(?=\w)")
 """Punctuation that ends a sentence, between a letter and a word."""
@@ -65,7 +70,7 @@ class CaptionParser:
         """One graph per caption, in order. Equal captions of a batch are parsed once."""
         stream = iter(captions)
         while batch := list(islice(stream, BATCH_SIZE)):
-            graphs = self._parse_batch(sorted(set(batch), key=lambda caption: (len(caption), caption)))
+            graphs = self._parse_batch(list(dict.fromkeys(batch)))
             yield from (graphs[caption] for caption in batch)
 
     def parse_tree(self, caption: str) -> list[Tree]:
@@ -98,9 +103,9 @@ class CaptionParser:
             texts += [(text, (caption, offset)) for offset, text in self._sentences(readable)]
         found: dict[str, list[SceneGraph]] = {}
         with self._nlp.memory_zone():
-            for doc, (caption, offset) in self._nlp.pipe(texts, as_tuples=True, batch_size=BATCH_SIZE):
-                graph = self._graph(doc, offset=offset)
-                found.setdefault(caption, []).append(graph)
+            docs = self._nlp.pipe((text for text, _ in texts), batch_size=SPACY_BATCH_SIZE)
+            for doc, (_, (caption, offset)) in zip(docs, texts, strict=True):
+                found.setdefault(caption, []).append(self._graph(doc, offset=offset))
         for caption, parts in found.items():
             graphs[caption] = join_graphs(parts)
         return graphs
@@ -132,6 +137,8 @@ def load_pipeline(spec: str) -> tuple[Language, Path]:
             nlp = spacy.load(folder if folder.exists() else spec, exclude=["ner", "textcat", "entity_linker"])
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise UserError(f"Parser {spec!r} cannot be loaded: {str(error).splitlines()[0]}") from error
+    if spec == BUNDLED:
+        cache_embeddings(nlp.get_pipe("tok2vec"))
     if "parser" not in nlp.pipe_names:
         raise UserError(
             f"Parser {spec!r} has no dependency parser; it has {', '.join(nlp.pipe_names) or 'nothing'}."
@@ -181,15 +188,36 @@ def split_sentences(caption: str) -> list[tuple[int, str]]:
 
 def to_tree(doc: Doc) -> Tree:
     """The parsed caption without spaCy: what the rules read."""
+    text = doc.text
+    name = _name_symbol
+    strings = doc.vocab.strings
+    # One array is several times as fast as asking each token for each of its properties.
+    table = doc.to_array([IDX, LENGTH, TAG, DEP, HEAD, LEMMA]).tolist() if len(doc) else []
+    tags, labels = [], []
+    for _, _, tag, label, _, _ in table:
+        tags.append(name(tag, strings))
+        labels.append(name(label, strings))
     return Tree(
-        text=doc.text,
-        words=[token.text for token in doc],
-        lemmas=[token.lemma_.lower() for token in doc],
-        tags=[token.tag_ for token in doc],
-        labels=[token.dep_ for token in doc],
-        heads=[token.head.i for token in doc],
-        starts=[token.idx for token in doc],
+        text=text,
+        words=[text[row[0] : row[0] + row[1]] for row in table],
+        lemmas=[strings[row[5]].lower() for row in table],
+        tags=tags,
+        labels=labels,
+        heads=[index + (row[4] if row[4] < HALF else row[4] - 2 * HALF) for index, row in enumerate(table)],
+        starts=[row[0] for row in table],
     )
+
+
+HALF: Final = 2**63
+_symbols: dict[int, str] = {}
+
+
+def _name_symbol(symbol: int, strings: StringStore) -> str:
+    """The name of a tag or a label; there are few, so each is looked up once. A hash has one name in any vocabulary."""
+    found = _symbols.get(symbol)
+    if found is None:
+        found = _symbols[symbol] = strings[symbol]
+    return found
 
 
 # ---------------------------------------------------------------- SceneGraphParser's own rules

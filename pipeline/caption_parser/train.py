@@ -55,13 +55,15 @@ class TrainOptions:
     seed: int = 0
     width: int = 96
     """Of the token vectors; the teacher's own, whose tables are copied."""
-    depth: int = 3
+    depth: int = 4
     """Convolutions kept of the teacher's four."""
     epochs: float = 1.0
     batch_words: int = 1_500
-    learn_rate: float = 1e-3
+    learn_rate: float = 5e-4
     warmup_steps: int = 200
-    dropout: float = 0.05
+    tagger_steps: int = 200
+    """Steps at first in which only the tagger learns: its random weights would else undo what is copied."""
+    dropout: float = 0.0
     num_evaluations: int = 12
     """Evaluations on dev, evenly over the training; the best weights are kept."""
     teacher_weights: bool = True
@@ -261,7 +263,11 @@ def train(nlp: Language, texts: TrainingTexts, *, options: TrainOptions) -> dict
     for step, batch in enumerate(schedule, start=1):
         optimizer.learn_rate = rate(step, len(schedule), options=options)
         losses: dict[str, float] = {}
-        nlp.update(to_examples(nlp, batch), sgd=optimizer, drop=options.dropout, losses=losses)
+        frozen = ("tok2vec", "parser") if step <= options.tagger_steps and options.teacher_weights else ()
+        nlp.update(
+            to_examples(nlp, batch), sgd=optimizer, drop=options.dropout, losses=losses,
+            exclude=frozen, annotates=frozen[:1],
+        )  # fmt: skip
         if step not in evaluate_at:
             continue
         with nlp.use_params(optimizer.averages):
@@ -280,6 +286,10 @@ def train(nlp: Language, texts: TrainingTexts, *, options: TrainOptions) -> dict
 
 def rate(step: int, num_steps: int, *, options: TrainOptions) -> float:
     """Linear warm-up, then linear decay to a twentieth."""
+    if step <= options.tagger_steps and options.teacher_weights:
+        return 3 * options.learn_rate
+    step -= options.tagger_steps if options.teacher_weights else 0
+    num_steps -= options.tagger_steps if options.teacher_weights else 0
     if step < options.warmup_steps:
         return options.learn_rate * step / options.warmup_steps
     left = (num_steps - step) / max(1, num_steps - options.warmup_steps)
