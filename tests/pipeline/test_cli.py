@@ -41,7 +41,7 @@ def test_no_module_of_the_pipeline_imports_torch() -> None:
         (["augment-captions", "{tsv}", "--out", "{out}", "--format", "xml"], 1, "one of: webdataset"),
         (["augment-captions", "{tsv}", "--out", "{text}"], 1, "is a file"),
         (["augment-captions", "{tsv}", "--out", "{out}", "--negatives", "-1"], 1, "negatives"),
-        (["augment-captions", "{tsv}", "--out", "{out}", "--negatives", "ten"], 2, "not a valid int"),
+        (["augment-captions", "{tsv}", "--out", "{out}", "--negatives", "ten"], 2, "a valid integer"),
         (["augment-captions", "{tsv}", "--out", "{out}", "--parser", "xx_no_such"], 1, "xx_no_such"),
         (["augment-captions", "{tsv}", "--out", "{out}", "--lexicons", "nowhere"], 1, "nowhere"),
         (["augment-captions", "{tsv}", "--out", "{out}", "--hardness", "brutal"], 1, "hardness"),

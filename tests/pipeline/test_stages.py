@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pipeline.subcaptions import SubcaptionOptions
 from small_inputs import image_bytes, write_tar
 
 from pipeline.captions import InputOptions
 from pipeline.errors import UserError
 from pipeline.stages import PipelineOptions, run_stages
 from pipeline.storage import read_table
+from pipeline.subcaptions import SubcaptionOptions
 from pipeline.verify import verify
 
 WORDS = ("black dog", "small red car", "young woman", "old tree", "wooden table")
