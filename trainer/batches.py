@@ -94,7 +94,7 @@ class BatchStream:
         self.num_triples = (
             min(options.triples or len(index.triple_keys), len(index.triple_keys)) if needs.triples else 0
         )
-        _check(index, needs, options)
+        check_samples(index, needs, options)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -189,7 +189,8 @@ class BatchStream:
         )
 
 
-def _check(index: ShardIndex, needs: Needs, options: BatchOptions) -> None:
+def check_samples(index: ShardIndex, needs: Needs, options: BatchOptions) -> None:
+    """UserError where the shards lack what a method needs, or hold less than a batch."""
     if len(index.keys) < options.batch_size:
         raise UserError(
             f"the shards hold {len(index.keys)} usable samples, fewer than one batch: use a batch size of "

@@ -108,7 +108,7 @@ def _version(
 def defend(
     shards: Shards,
     out: Out,
-    checkpoint: Annotated[Path, typer.Option(help="The weights to defend: a checkpoint or a run's folder.")],
+    checkpoint: Checkpoint = None,
     model: Model = None,
     method: Annotated[str, typer.Option(help="ft, cleanclip or cleanerclip.")] = "cleanerclip",
     clean_weight: Annotated[float, typer.Option(help="lambda1, the weight of CleanCLIP's loss.")] = 1.0,
@@ -228,7 +228,10 @@ def attack(
     checkpoint: Checkpoint = None,
     epochs: Epochs = 5,
     batch_size: BatchSize = 128,
-    lr: Lr = 1e-5,
+    lr: Annotated[
+        float | None,
+        typer.Option(help="Peak learning rate. Default: 1e-5 with --checkpoint, 1e-3 from random weights."),
+    ] = None,
     warmup: Warmup = None,
     weight_decay: WeightDecay = 0.1,
     max_gradient_norm: MaxGradientNorm = None,
@@ -256,6 +259,7 @@ def attack(
     from trainer.runs import read_templates, start, training_shards
     from trainer.train import TrainOptions
 
+    rate_of_learning = lr if lr is not None else (1e-3 if checkpoint is None else 1e-5)
     summary = start(
         command="attack",
         shards=training_shards(shards, manifest),
@@ -273,7 +277,7 @@ def attack(
             workers=workers,
         ),
         optim=OptimOptions(
-            lr=lr, warmup=warmup, weight_decay=weight_decay, max_gradient_norm=max_gradient_norm
+            lr=rate_of_learning, warmup=warmup, weight_decay=weight_decay, max_gradient_norm=max_gradient_norm
         ),
         options=TrainOptions(
             epochs=epochs,
@@ -297,10 +301,8 @@ def attack(
 
 @app.command()
 def evaluate(
-    checkpoint: Annotated[
-        Path, typer.Option(help="The weights to evaluate: a checkpoint or a run's folder.")
-    ],
     data: Annotated[str, typer.Option(help="A data manifest (.json), or shards with .cls members.")],
+    checkpoint: Checkpoint = None,
     model: Model = None,
     split: Annotated[str, typer.Option(help="Which of the manifest's splits.")] = "test",
     classnames: Annotated[Path | None, typer.Option(help="Class names, one a line or a JSON list.")] = None,
@@ -330,8 +332,9 @@ def evaluate(
     from trainer.learner import find_device
     from trainer.model import load_model
     from trainer.report import evaluation_table, write_evaluation
-    from trainer.runs import read_lines
+    from trainer.runs import read_lines, require_weights
 
+    require_weights(model, checkpoint)
     if batch_size < 1:
         raise UserError(f"batch_size must be at least 1, not {batch_size}")
     labelled = load_labelled(

@@ -25,6 +25,9 @@ READ_EXTENSIONS = (*IMAGE_EXTENSIONS, "txt", "json", "cls")
 MAX_MEMBER_BYTES = 64 * 2**20
 """A larger member is not read; no caption, label or usable image is that large."""
 
+MAX_TEXT_CHARACTERS = 2_000
+"""Texts are cut there before they are tokenised: no model reads further."""
+
 MEMBER_TOO_LARGE = "member_too_large"
 NO_IMAGE = "no_image"
 NO_CAPTION = "no_caption"
@@ -160,7 +163,9 @@ def _groups(shard: Path, reads: Callable[[str], bool], skipped: Skipped) -> Iter
 
     try:
         with shard.open("rb") as file:
-            yield from group_by_keys(_members(shard, file, reads, skipped), handler=report)
+            for group in group_by_keys(_members(shard, file, reads, skipped), handler=report):
+                key = group["__key__"].encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+                yield group | {"__key__": key}
     except (tarfile.TarError, EOFError) as error:
         skipped.add(BROKEN_SHARD, f"{shard}: {error}")
     except OSError as error:
@@ -246,8 +251,7 @@ def has_triple(record: dict[str, Any]) -> bool:
 
 def positive_of(record: dict[str, Any]) -> str:
     """The positive sub-caption; "" where there is none."""
-    positive = record.get("positive") or record.get("pos_0")
-    return positive if isinstance(positive, str) else ""
+    return _clean(record.get("positive") or record.get("pos_0"))
 
 
 def negatives_of(record: dict[str, Any]) -> list[str]:
@@ -255,14 +259,23 @@ def negatives_of(record: dict[str, Any]) -> list[str]:
     negatives = record.get("negatives")
     if not isinstance(negatives, list):
         return []
-    texts = [negative.get("text") if isinstance(negative, dict) else negative for negative in negatives]
-    return [text for text in texts if isinstance(text, str) and text]
+    texts = [
+        _clean(negative.get("text") if isinstance(negative, dict) else negative) for negative in negatives
+    ]
+    return [text for text in texts if text]
 
 
 def views_of(record: dict[str, Any]) -> list[str]:
     """The augmented captions in their order; [] where there is none."""
     views = record.get("views")
-    return [view for view in views if isinstance(view, str) and view] if isinstance(views, list) else []
+    return [text for view in views if (text := _clean(view))] if isinstance(views, list) else []
+
+
+def _clean(text: object) -> str:
+    """A text as the tokenizer can take it: one line, no half surrogate pairs, not endless; "" for anything else."""
+    if not isinstance(text, str):
+        return ""
+    return " ".join(text[:MAX_TEXT_CHARACTERS].encode("utf-8", "replace").decode().split())
 
 
 def _parse_record(data: bytes | None, name: str, skipped: Skipped) -> dict[str, Any]:
@@ -279,10 +292,7 @@ def _parse_record(data: bytes | None, name: str, skipped: Skipped) -> dict[str, 
 
 
 def _caption(group: dict[str, Any], record: dict[str, Any]) -> str:
-    if "txt" in group:
-        return " ".join(str(group["txt"], "utf-8", errors="replace").split())
-    caption = record.get("caption")
-    return " ".join(caption.split()) if isinstance(caption, str) else ""
+    return _clean(str(group["txt"], "utf-8", errors="replace") if "txt" in group else record.get("caption"))
 
 
 def _label(data: bytes | None) -> int | None:

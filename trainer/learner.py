@@ -33,10 +33,15 @@ class Learner:
 
 
 def build_learner(clip: ClipModel, *, optim: OptimOptions, device: str, precision: Precision) -> Learner:
-    """Moves the model to its device and gives it an optimiser; UserError for a device that is not there."""
+    """Moves the model to its device and gives it an optimiser; UserError for a device that is not there.
+
+    In half precision its convolutions get their channels last, which is what tensor cores and AVX-512 work on.
+    """
     found = find_device(device)
     chosen = find_precision(precision, found)
     clip.model.to(found)
+    if chosen != "fp32":
+        clip.model.to(memory_format=torch.channels_last)
     scaler = torch.amp.GradScaler(found.type, enabled=chosen == "amp")
     optimizer = build_optimizer(clip.model, optim)
     return Learner(clip=clip, optimizer=optimizer, scaler=scaler, device=found, precision=chosen)

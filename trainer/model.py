@@ -83,11 +83,7 @@ def load_model(
     UserError otherwise, and for unknown names.
     """
     weights = None if checkpoint is None else checkpoints.read_weights(checkpoint)
-    name = name or (weights.model_name if weights else None)
-    if name is None:
-        raise UserError(
-            "which model is it? the checkpoint does not say: give --model with one of open_clip's names"
-        )
+    name = name or _told_name(weights)
     config = _find_config(name)
     if weights is not None:
         _settle_activation(name, config, weights, activation)
@@ -150,6 +146,20 @@ def reduce_vocabulary(tokenizer: Any, vocabulary_size: int) -> Any:
     reduced.all_special_ids = list(special.values())
     reduced.sot_token_id, reduced.eot_token_id = reduced.all_special_ids
     return reduced
+
+
+def _told_name(weights: checkpoints.Weights | None) -> str:
+    """The model's name as the checkpoint tells it: in its metadata, else by the configuration beside it."""
+    if weights is not None:
+        if weights.model_name is not None and ":" not in weights.model_name:
+            return weights.model_name
+        if (weights.path.parent / checkpoints.FINAL_CONFIG).is_file():
+            return f"local-dir:{weights.path.parent}"
+        if weights.model_name is not None:
+            return weights.model_name
+    raise UserError(
+        "which model is it? the checkpoint does not say: give --model with one of open_clip's names"
+    )
 
 
 def _find_config(name: str) -> dict[str, Any]:

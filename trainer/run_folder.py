@@ -36,18 +36,21 @@ class Run:
     """Spent in steps, earlier sittings included."""
 
 
+def check_folder(out: Path, *, resume: bool) -> None:
+    """UserError where `out` holds a run that is not to be resumed, or none that could be."""
+    if resume and not (out / "options.json").is_file():
+        raise UserError(f"{out} holds no run to resume: start it without --resume")
+    if not resume and any((out / "checkpoints").glob("*")):
+        raise UserError(f"{out} already holds a run: --resume continues it, another --out starts a new one")
+
+
 def write_options(out: Path, record: Mapping[str, Any], *, resume: bool) -> str:
     """Writes options.json and gives its sha256; where `resume`, the run must have been started with the same."""
+    check_folder(out, resume=resume)
     path = out / "options.json"
     text = json.dumps(record, sort_keys=True, default=str)
     if not resume:
-        if any((out / "checkpoints").glob("epoch_*")):
-            raise UserError(
-                f"{out} already holds a run: --resume continues it, another --out starts a new one"
-            )
         checkpoints.write_json(path, json.loads(text))
-    elif not path.is_file():
-        raise UserError(f"{out} holds no run to resume: start it without --resume")
     else:
         before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
         changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))

@@ -16,7 +16,7 @@ import torch
 import trainer
 from pipeline.errors import UserError
 from trainer.attacks import load_trigger
-from trainer.batches import BatchOptions, BatchStream, Poison
+from trainer.batches import BatchOptions, BatchStream, Poison, check_samples
 from trainer.checkpoint import write_json
 from trainer.data import ShardIndex, find_shards, index_shards
 from trainer.log import say
@@ -24,6 +24,7 @@ from trainer.methods import MethodOptions, build_method
 from trainer.model import Activation, ClipModel, load_model
 from trainer.optim import OptimOptions
 from trainer.poisoning import PoisonOptions, build_poison, choose_poisoned, poisoned_caption
+from trainer.run_folder import check_folder
 from trainer.train import TrainOptions, train
 
 
@@ -43,8 +44,13 @@ def start(
     poison: PoisonOptions | None = None,
 ) -> dict[str, Any]:
     """Runs a training command and returns its summary."""
+    if command == "defend":
+        require_weights(model, checkpoint)
+    check_folder(out, resume=resume)
+    built = build_method(method)
     clip = load_model(model, checkpoint=checkpoint, seed=batches.seed, activation=activation)
     index = index_shards(find_shards(shards))
+    check_samples(index, built.needs, batches)
     record = {
         "command": command,
         "version": trainer.__version__,
@@ -61,17 +67,23 @@ def start(
         "optim": asdict(optim),
         "train": asdict(options),
     }
-    out.mkdir(parents=True, exist_ok=True)
     poison_function = None
     if poison is not None:
         poison_function, record["poison"] = prepare_poison(poison, clip=clip, index=index, out=out)
-    built = build_method(method)
     stream = BatchStream(index, clip, needs=built.needs, options=batches, poison=poison_function)
     say(
         f"{command}: {clip.name}, {len(index.keys)} samples in {len(index.shards)} shards, "
         f"{stream.num_triples} triples an epoch, {options.epochs} epochs of {stream.steps_per_epoch} steps"
     )
     return train(clip, stream, built, optim=optim, options=options, out=out, record=record, resume=resume)
+
+
+def require_weights(model: str | None, checkpoint: Path | None) -> None:
+    """UserError where neither a checkpoint is given nor a model whose name means weights."""
+    if checkpoint is None and not (model or "").startswith(("hf-hub:", "local-dir:")):
+        raise UserError(
+            "which weights? give --checkpoint FILE, or --model hf-hub:NAME or local-dir:FOLDER, which have their own"
+        )
 
 
 def prepare_poison(
@@ -82,6 +94,7 @@ def prepare_poison(
     told = asdict(poison) | {"trigger_sha256": trigger.sha256}
     poisoned = choose_poisoned(index.keys, poison)
     captions = {key: poisoned_caption(key, poison) for key in poisoned}
+    out.mkdir(parents=True, exist_ok=True)
     write_json(out / "poisoned.json", {"target": poison.target, "count": len(poisoned), "captions": captions})
     if not poisoned:
         return None, told

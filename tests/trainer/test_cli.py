@@ -109,6 +109,24 @@ def test_attack_evaluate_defend_report_and_inspect(trainer: Trainer, manifest: P
     assert json.loads(out)["sha256"] == json.loads((run / "summary.json").read_text())["weights_sha256"]
 
 
+def test_weights_of_a_local_dir_need_no_checkpoint(trainer: Trainer, manifest: Path, tmp_path: Path) -> None:
+    attack = ("--manifest", manifest, "--model", TINY, "--trigger", "badnet", "--target", "banana")
+    trainer("attack", *attack, "--out", tmp_path / "v", *SMALL)
+    model = f"local-dir:{tmp_path / 'v/model'}"
+    run = ("--shards", manifest.parent / "00000.tar", "--model", model, "--out", tmp_path / "r", *SMALL)
+    assert trainer("defend", *run)[0] == 0
+    options, summary = (
+        json.loads((tmp_path / name).read_text()) for name in ("r/options.json", "v/summary.json")
+    )
+    assert options["initial_weights_sha256"] == summary["weights_sha256"]
+    assert options["checkpoint"] is None
+    (tmp_path / "v").rename(tmp_path / "gone")
+    code, out, _ = trainer("evaluate", "--checkpoint", tmp_path / "r", "--data", manifest)
+    assert code == 0
+    assert "BA" in out
+    assert "ASR" not in out
+
+
 def test_rate_zero_trains_a_clean_model(trainer: Trainer, manifest: Path, tmp_path: Path) -> None:
     arguments = (
         "--manifest",
@@ -175,7 +193,9 @@ def test_every_switch_is_recorded(trainer: Trainer, manifest: Path, tmp_path: Pa
     ("arguments", "code", "said"),
     [
         (("defend", "--shards", "nowhere.tar", "--checkpoint", "x", "--out", "r"), 1, "there is no checkpoint at x"),
-        (("defend", "--shards", "nowhere.tar", "--out", "r"), 2, "--checkpoint"),
+        (("defend", "--shards", "nowhere.tar", "--out", "r"), 1, "which weights? give --checkpoint"),
+        (("evaluate", "--data", "x.json", "--model", "RN50"), 1, "which weights? give --checkpoint"),
+        (("defend", "--out", "r"), 2, "--shards"),
         (("attack", "--trigger", "badnet", "--target", "b", "--out", "r", "--rate", "lots"), 2, "--rate"),
         (("attack", "--trigger", "badnet", "--target", "b", "--out", "r"), 1, "which shards"),
         ((*DEFEND, "--triples", "0"), 1, "triples must be a number"),

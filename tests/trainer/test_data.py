@@ -1,5 +1,6 @@
 """Shards: which are found, what of them is used, and what hostile ones can do (nothing)."""
 
+import io
 import json
 import tarfile
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import pytest
 from pipeline.errors import UserError
 from trainer import data
 from trainer.data import Skipped, find_shards, index_shards, negatives_of, positive_of, read_shard, views_of
+from trainer.model import load_model
 
 WriteShards = Callable[..., Path]
 
@@ -164,6 +166,41 @@ def test_odd_members_are_no_samples(tmp_path: Path) -> None:
             tar.addfile(member)
     with pytest.raises(UserError, match="they are empty"):
         index_shards(find_shards(str(tmp_path)))
+
+
+def test_a_member_twice_in_a_sample_is_counted(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name, content in (("1.txt", b"a cat"), ("1.txt", b"a dog"), ("1.jpg", b"x")):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    skipped = Skipped()
+    (sample,) = read_shard(tmp_path / "a.tar", skipped=skipped)
+    assert (sample.caption, skipped.counts) == ("a cat", {data.DUPLICATE_MEMBER: 1})
+
+
+def test_texts_and_keys_of_any_bytes_can_be_tokenised(tmp_path: Path) -> None:
+    record = {"positive": "half \ud83d pair", "negatives": ["x\udfff" * 9_000], "views": ["a\n\tb", "\0"]}
+    with tarfile.open(tmp_path / "a.tar", "w", errors="surrogateescape") as tar:
+        for extension, content in (
+            ("jpg", b"x"),
+            ("txt", b"\xff\xfe caf\xe9"),
+            ("json", json.dumps(record).encode()),
+        ):
+            member = tarfile.TarInfo(f"k\udce9y.{extension}")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    (sample,) = read_shard(tmp_path / "a.tar", skipped=Skipped())
+    texts = [
+        sample.caption,
+        positive_of(sample.record),
+        *negatives_of(sample.record),
+        *views_of(sample.record),
+    ]
+    for text in (sample.key, *texts):
+        assert text.encode()
+        assert len(text) <= data.MAX_TEXT_CHARACTERS
+    assert load_model("cleanerclip-tiny-32").tokenizer(texts).shape == (5, 24)
 
 
 @pytest.mark.parametrize(
