@@ -103,7 +103,13 @@ def augment_captions(
 @app.command("parse-captions")
 def parse_captions(
     input: Annotated[str | None, typer.Argument(help="As for augment-captions.", show_default=False)] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Output folder.", show_default=False)] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Output folder; with --explain, an SVG file.", show_default=False),
+    ] = None,
+    explain: Annotated[
+        str | None, typer.Option(help="Show one caption's tree, graph, and the rule behind each relation.")
+    ] = None,
     parser: Parser = "bundled",
     rules: Rules = "default",
     format: Format = None,
@@ -112,9 +118,12 @@ def parse_captions(
     workers: Workers = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Captions in, scene graphs out (OUT/captions and OUT/scene_graphs)."""
+    """Captions in, scene graphs out (OUT/captions and OUT/scene_graphs); or one caption explained."""
+    if explain is not None:
+        _explain(explain, out, parser, rules)
+        return
     if input is None or out is None:
-        raise typer.BadParameter("parse-captions wants INPUT and --out OUT")
+        raise typer.BadParameter("parse-captions wants INPUT and --out OUT, or --explain CAPTION")
     _run(
         out,
         ("captions", "scene_graphs"),
@@ -125,6 +134,19 @@ def parse_captions(
         rows_per_part=rows_per_shard,
         overwrite=overwrite,
     )
+
+
+def _explain(caption: str, out: Path | None, parser: str, rules: str) -> None:
+    from pipeline.explain import explain_svg, explain_text
+    from pipeline.scene_graphs import CaptionParser
+    from pipeline.storage import write_atomically
+
+    loaded = CaptionParser(parser, rules=rules)
+    typer.echo(explain_text(caption, loaded))
+    if out is not None:
+        with write_atomically(out) as file:
+            file.write(explain_svg(caption, loaded).encode())
+        typer.echo(f"\nwrote {out}")
 
 
 @app.command("write-shards")
