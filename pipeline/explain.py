@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Final
 
-from pipeline.graph_rules import RULES, Tree
+from pipeline.dependency_trees import Tree
+from pipeline.graph_rules import RULES
 from pipeline.scene_graphs import CaptionParser
 from pipeline.schema import Entity, SceneGraph
 

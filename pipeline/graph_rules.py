@@ -1,128 +1,17 @@
-"""Dependency tree -> scene graph: the default rules, as a table of named rules whose examples are the tests.
+"""Dependency tree -> relations: the default rules, as a table of named rules whose examples are the tests.
 
-No spaCy here: `Tree` is plain lists, so a rule can be tried on a tree written by hand. The rules start from what
-SceneGraphParser does (rules "sng") and repair it; each rule is called for the words whose dependency label is among
-its triggers, and gives (subject noun, words, object noun). Nouns are resolved afterwards: "a group of people" to
-people, "a photo of a dog" to the dog, a coordination to each of its members.
+The rules start from what SceneGraphParser does (rules "sng") and repair it; each rule is called for the words whose
+dependency label is among its triggers, and gives (subject nouns, words, object). Nouns are resolved by the tree: "a
+group of people" to people, "a photo of a dog" to the dog, a coordination to each of its members. `graph_building.py`
+makes the records.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from pipeline import graph_words, schema
-from pipeline.schema import Attribute, Entity, Relation, SceneGraph
-
-
-@dataclass(slots=True, kw_only=True)
-class Tree:
-    """A parsed sentence: parallel lists over its words."""
-
-    text: str
-    words: Sequence[str]
-    lemmas: Sequence[str]
-    tags: list[str]
-    """Penn Treebank tags."""
-    labels: list[str]
-    """ClearNLP dependency labels."""
-    heads: list[int]
-    """Index of each word's head; the root's is its own."""
-    starts: Sequence[int]
-    """First character of each word in `text`."""
-    lowers: list[str] = field(init=False)
-    children: list[list[int]] = field(init=False)
-    passed_through: dict[int, int] = field(init=False, default_factory=dict)
-    """Nouns that stand for another: a measure or a scene word -> the noun after its "of"."""
-    places: set[int] = field(init=False, default_factory=set)
-    """Nouns that are part of a relation: "front" of "in front of"."""
-
-    def __post_init__(self) -> None:
-        """Derive what every rule asks for."""
-        self.lowers = [word.lower() for word in self.words]
-        self.children = [[] for _ in self.words]
-        self.passed_through = {}
-        self.places = set()
-        repair(self)
-        for index, head in enumerate(self.heads):
-            if head != index:
-                self.children[head].append(index)
-        for index, label in enumerate(self.labels):
-            if label == "pobj":
-                self._mark(index)
-
-    def _mark(self, index: int) -> None:
-        """Note a place noun or a noun that stands for the object of its "of"."""
-        preposition = self.heads[index]
-        noun = self.heads[preposition]
-        if self.labels[preposition] != "prep" or not self.is_noun(noun) or noun >= preposition:
-            return
-        word = self.lowers[noun]
-        if (
-            word in graph_words.PLACE_NOUNS
-            and self.labels[noun] == "pobj"
-            and self.lowers[preposition] in graph_words.PLACE_PREPOSITIONS
-        ):
-            self.places.add(noun)
-        elif (
-            self.lowers[preposition] == "of"
-            and self.is_noun(index)
-            and (word in graph_words.MEASURE_NOUNS or word in graph_words.SCENE_NOUNS)
-        ):
-            self.passed_through[noun] = index
-
-    def is_noun(self, index: int) -> bool:
-        """Whether a word is a noun, a pronoun never."""
-        word = self.lowers[index]
-        return (
-            self.tags[index].startswith("NN")
-            and word not in graph_words.INDEFINITE_PRONOUNS
-            and any(character.isalpha() for character in word)
-        )
-
-    def is_verb(self, index: int) -> bool:
-        """Whether a word is a verb, by its tag."""
-        return self.tags[index].startswith("VB")
-
-    def having(self, index: int, *labels: str) -> list[int]:
-        """The children of a word with one of these labels, left to right."""
-        return [child for child in self.children[index] if self.labels[child] in labels]
-
-    def conjuncts(self, index: int) -> Iterator[int]:
-        """A word and everything coordinated to it."""
-        yield index
-        for child in self.having(index, "conj"):
-            yield from self.conjuncts(child)
-
-    def nouns(self, index: int) -> list[int]:
-        """The entity nouns a word stands for: resolved, with its conjuncts."""
-        found = []
-        for each in self.conjuncts(index):
-            if each in self.passed_through:
-                found += self.nouns(self.passed_through[each])
-            elif self.is_noun(each) and each not in self.places:
-                found.append(each)
-        return found
-
-
-def repair(tree: Tree) -> None:
-    """Mend two mistakes that parsers trained on news make in captions, in place.
-
-    "toilet next to sink": the noun after "next to" is no infinitive. "lid on a stove": a bare verb that opens a
-    caption without an object is no order, but a noun.
-    """
-    for index, tag in enumerate(tree.tags):
-        if tag not in ("VB", "VBP"):
-            continue
-        if index >= 2 and tree.lowers[index - 1] == "to" and tree.lowers[index - 2] in ("next", "close"):
-            tree.tags[index], tree.labels[index], tree.heads[index] = "NN", "pobj", index - 1
-            tree.labels[index - 1], tree.heads[index - 1] = "prep", index - 2
-        elif (
-            index == 0
-            and tree.labels[0] == "ROOT"
-            and tree.labels[1:2] != ["dobj"]
-            and "dobj" not in tree.labels
-        ):
-            tree.tags[0] = "NN"
+from pipeline import graph_words
+from pipeline.dependency_trees import Tree
 
 
 class Found(NamedTuple):
@@ -219,10 +108,18 @@ def find_attribute_noun(tree: Tree, index: int) -> Iterator[Found]:
         yield Found(subjects_of(tree, verb), [verb], index)
 
 
+def is_agent(tree: Tree, by: int) -> bool:
+    """Whether a "by" names who does it: not after a noun, nor after a verb of place ("parked by a house")."""
+    verb = tree.heads[by]
+    return (
+        tree.labels[by] == "agent" and tree.is_verb(verb) and tree.lemmas[verb] not in graph_words.PLACE_VERBS
+    )
+
+
 def find_agent(tree: Tree, index: int) -> Iterator[Found]:
     """The doer of a passive verb: subject and object change places."""
     by = tree.heads[index]
-    if tree.labels[by] != "agent":
+    if not is_agent(tree, by):
         return
     verb = tree.heads[by]
     patients = subjects_of(tree, verb)
@@ -232,7 +129,7 @@ def find_agent(tree: Tree, index: int) -> Iterator[Found]:
 
 def find_preposition(tree: Tree, index: int) -> Iterator[Found]:
     """The object of a preposition, whatever the preposition depends on."""
-    if index in tree.places or tree.labels[tree.heads[index]] == "agent":
+    if index in tree.places or is_agent(tree, tree.heads[index]):
         return
     words, anchor = preposition_path(tree, index)
     if anchor is None:
@@ -255,7 +152,13 @@ def find_verb_preposition(tree: Tree, index: int, words: list[int], verb: int) -
     elif objects and not tree.having(verb, "nsubjpass"):
         moved = tree.lowers[words[0]] in graph_words.MOTION_PREPOSITIONS
         placed = tree.lemmas[verb] in graph_words.PLACING_VERBS and tree.lowers[words[0]] != "with"
-        yield Found(tree.nouns(objects[0]) if moved or placed else subjects, words, index)
+        held = tree.lowers[index] in graph_words.BODY_PARTS and tree.lowers[words[0]] in (
+            "in",
+            "on",
+            "over",
+            "between",
+        )
+        yield Found(tree.nouns(objects[0]) if moved or placed or held else subjects, words, index)
     else:
         yield Found(subjects, sorted(verb_words(tree, verb) + words), index)
 
@@ -352,6 +255,7 @@ RULES: Final[tuple[Rule, ...]] = (
         examples=(
             ("the piano is played by a woman", (("woman", "played", "piano"),)),
             ("a house surrounded by trees", (("trees", "surrounded", "house"),)),
+            ("a dog chased by two cats", (("cats", "chased", "dog"),)),
         ),
     ),
     Rule(
@@ -370,6 +274,15 @@ RULES: Final[tuple[Rule, ...]] = (
             ("a street full of cars", (("street", "full of", "cars"),)),
             ("a man throwing a ball to a dog", (("man", "throwing", "ball"), ("ball", "to", "dog"))),
             ("a plate covered with food", (("plate", "covered with", "food"),)),
+            ("a car parked by a house", (("car", "parked by", "house"),)),
+            ("a girl holding a feather in her hands", (("girl", "holding", "feather"), ("feather", "in", "hands"))),
+            ("a sign on the side of the road", (("sign", "on the side of", "road"),)),
+            ("a toilet next to sink", (("toilet", "next to", "sink"),)),
+            ("a picture of a cat on a mat", (("cat", "on", "mat"),)),
+            ("a bunch of bananas on a table", (("bananas", "on", "table"),)),
+            ("a pair of shoes under the bed", (("shoes", "under", "bed"),)),
+            ("a cat coming out of a box", (("cat", "coming out of", "box"),)),
+            ("a man in a hat and a coat", (("man", "in", "hat"), ("man", "in", "coat"))),
         ),
     ),
     Rule(
@@ -388,229 +301,3 @@ RULES_BY_LABEL: Final = {
     label: tuple(rule for rule in RULES if label in rule.triggers)
     for label in sorted({label for rule in RULES for label in rule.triggers})
 }
-
-
-# ---------------------------------------------------------------- entities and attributes
-def entity_nouns(tree: Tree) -> list[int]:
-    """The nouns that are things in the picture, left to right."""
-    return [
-        index
-        for index, label in enumerate(tree.labels)
-        if label not in ("compound", "npadvmod", "nmod", "punct", "amod")
-        and index not in tree.places
-        and index not in tree.passed_through
-        and tree.is_noun(index)
-        and not is_colour_object(tree, index)
-    ]
-
-
-def is_colour_object(tree: Tree, index: int) -> bool:
-    """Whether a word is a colour that something is "in": "a woman dressed in red"."""
-    return (
-        tree.labels[index] == "pobj"
-        and tree.lowers[index] in graph_words.COLOURS
-        and tree.lowers[tree.heads[index]] == "in"
-        and not tree.children[index]
-    )
-
-
-def head_words(tree: Tree, noun: int) -> list[int]:
-    """A noun with the compounds that stand right before it: "stop sign", "t-shirt"."""
-    first = noun
-    while first > 0 and (
-        (tree.labels[first - 1] in ("compound", "nmod") and noun >= tree.heads[first - 1] >= first)
-        or (tree.tags[first - 1] == "HYPH" and tree.heads[first - 1] >= first - 1)
-    ):
-        first -= 1
-    while first < noun and (
-        tree.tags[first] in ("HYPH", "CD", "DT", "PRP$")
-        or (is_adjective(tree, first) and tree.heads[first] == noun and tree.tags[first + 1] != "HYPH")
-    ):
-        first += 1
-    return list(range(first, noun + 1))
-
-
-def attribute_words(tree: Tree, index: int) -> list[int]:
-    """An adjective with what belongs to it: "light blue", "snow-covered"."""
-    first = index
-    while first > 0 and first - 1 in tree.children[index] and (
-        tree.tags[first - 1] == "HYPH"
-        or tree.lowers[first - 1] == "-"
-        or (tree.lowers[first - 1] in graph_words.SHADES and tree.lowers[first - 1] != "very")
-        or (first < index and tree.labels[first - 1] in ("npadvmod", "amod", "advmod", "compound", "nmod"))
-    ):  # fmt: skip
-        first -= 1
-    while tree.tags[first] in ("HYPH", ":") and first < index:
-        first += 1
-    return list(range(first, index + 1))
-
-
-def attributes_of(tree: Tree, noun: int) -> list[int]:
-    """The adjectives, participles and numbers that stand with a noun, left to right."""
-    found = []
-    for child in tree.children[noun]:
-        label, tag = tree.labels[child], tree.tags[child]
-        if label == "amod" or (label in ("nmod", "compound") and is_adjective(tree, child)):
-            if not has_preposition(tree, child):
-                found += list(tree.conjuncts(child))
-        elif label == "nummod" and tag == "CD" and tree.lowers[child] != "one":
-            found.append(child)
-    return [word for word in found if tree.lowers[word] not in graph_words.QUANTIFIERS]
-
-
-def is_adjective(tree: Tree, index: int) -> bool:
-    """Whether a word before a noun describes it, whatever the parser calls it: an adjective, a colour, a material."""
-    return (
-        tree.tags[index].startswith("JJ")
-        or tree.lowers[index] in graph_words.COLOURS
-        or tree.lowers[index] in graph_words.MATERIALS
-    )
-
-
-def has_preposition(tree: Tree, index: int) -> bool:
-    """Whether a modifier behind its noun leads to a preposition, which makes it a relation."""
-    return index > tree.heads[index] and bool(tree.having(index, "prep", "agent", "dobj"))
-
-
-def predicate_attributes(tree: Tree) -> Iterator[tuple[int, int]]:
-    """(noun, word) where a verb says what the noun is like: "the dog is black", "a fence painted white"."""
-    for index, label in enumerate(tree.labels):
-        head = tree.heads[index]
-        described: list[int] = []
-        if label in ("acomp", "oprd") and tree.tags[index].startswith(("JJ", "VB")):
-            if tree.is_verb(head) and not tree.having(index, "prep"):
-                described = subjects_of(tree, head)
-        elif is_colour_object(tree, index):
-            described = coloured(tree, index)
-        elif tree.tags[index] in ("VBG", "VBN") and is_bare_verb(tree, index):
-            described = subjects_of(tree, index)
-        for noun in described:
-            for each in tree.conjuncts(index):
-                yield noun, each
-
-
-def coloured(tree: Tree, index: int) -> list[int]:
-    """What wears the colour of "in red"."""
-    anchor = tree.heads[tree.heads[index]]
-    if tree.is_verb(anchor):
-        return subjects_of(tree, anchor)
-    return tree.nouns(anchor) if tree.is_noun(anchor) else []
-
-
-def is_bare_verb(tree: Tree, verb: int) -> bool:
-    """Whether a participle stands behind or under its noun with nothing after it: "a dog running"."""
-    if tree.labels[verb] not in ("acl", "ROOT", "relcl", "conj"):
-        return False
-    return not any(
-        tree.labels[child]
-        in ("dobj", "prep", "agent", "attr", "acomp", "xcomp", "ccomp", "oprd", "advcl", "dative")
-        for child in tree.children[verb]
-    )
-
-
-# ---------------------------------------------------------------- the graph
-def build_graph(tree: Tree, *, offset: int = 0) -> SceneGraph:
-    """The scene graph of one sentence; `offset` is added to every character position."""
-    nouns = entity_nouns(tree)
-    if not nouns:
-        return SceneGraph(status=schema.NO_ENTITY)
-    number = {noun: position for position, noun in enumerate(nouns)}
-    attributes: dict[int, list[int]] = {noun: attributes_of(tree, noun) for noun in nouns}
-    for noun, word in predicate_attributes(tree):
-        if noun in attributes and word not in attributes[noun]:
-            attributes[noun].append(word)
-    entities = tuple(make_entity(tree, noun, attributes[noun], offset=offset) for noun in nouns)
-    relations = tuple(make_relations(tree, number, offset=offset))
-    return SceneGraph(entities=entities, relations=relations, status=schema.OK)
-
-
-def make_relations(tree: Tree, number: dict[int, int], *, offset: int) -> Iterator[Relation]:
-    """Each relation once, in the order of the words that called the rules."""
-    seen: set[tuple[int, int, tuple[int, ...]]] = set()
-    for index, label in enumerate(tree.labels):
-        for rule in RULES_BY_LABEL.get(label, ()):
-            for found in rule.find(tree, index):
-                for subject in found.subjects:
-                    for other in tree.nouns(found.object):
-                        key = (subject, other, tuple(found.words))
-                        if subject == other or key in seen or subject not in number or other not in number:
-                            continue
-                        seen.add(key)
-                        yield make_relation(
-                            tree,
-                            rule.name,
-                            found.words,
-                            subject=number[subject],
-                            other=number[other],
-                            offset=offset,
-                        )
-
-
-def span_text(tree: Tree, words: Sequence[int]) -> tuple[str, int, int]:
-    """Words as written, with first and last character; words apart are joined by one space."""
-    start = tree.starts[words[0]]
-    end = tree.starts[words[-1]] + len(tree.words[words[-1]])
-    if words[-1] - words[0] == len(words) - 1:
-        return tree.text[start:end], start, end
-    return " ".join(tree.words[word] for word in words), start, end
-
-
-def make_relation(
-    tree: Tree, rule: str, words: Sequence[int], *, subject: int, other: int, offset: int
-) -> Relation:
-    """The record of one relation; its lemma leaves articles out and reads "'s" as "have"."""
-    text, start, end = span_text(tree, words)
-    lemma = " ".join(tree.lemmas[word] for word in words if tree.labels[word] != "det")
-    if rule == "possessive":
-        lemma = "have"
-    return Relation(
-        subject=subject, object=other, text=text, lemma=lemma, tag=tree.tags[words[0]],
-        start=start + offset, end=end + offset, rule=rule,
-    )  # fmt: skip
-
-
-def make_entity(tree: Tree, noun: int, attributes: Sequence[int], *, offset: int) -> Entity:
-    """The record of one entity."""
-    words = head_words(tree, noun)
-    text, start, end = span_text(tree, words)
-    lemma = "".join(
-        tree.lemmas[word] + (" " if follows_space(tree, word) and word != noun else "") for word in words
-    )
-    return Entity(
-        head=text, lemma=lemma, tag=tree.tags[noun], start=start + offset, end=end + offset,
-        attributes=tuple(make_attribute(tree, word, offset=offset) for word in sorted(attributes)),
-    )  # fmt: skip
-
-
-def follows_space(tree: Tree, word: int) -> bool:
-    """Whether white space follows a word."""
-    end = tree.starts[word] + len(tree.words[word])
-    return tree.text[end : end + 1].isspace()
-
-
-def make_attribute(tree: Tree, word: int, *, offset: int) -> Attribute:
-    """The record of one attribute."""
-    words = attribute_words(tree, word)
-    text, start, end = span_text(tree, words)
-    lemma = text.lower() if len(words) > 1 else tree.lemmas[word]
-    return Attribute(text=text, lemma=lemma, tag=tree.tags[word], start=start + offset, end=end + offset)
-
-
-def join_graphs(graphs: Sequence[SceneGraph]) -> SceneGraph:
-    """The graphs of a caption's sentences as one."""
-    if len(graphs) == 1:
-        return graphs[0]
-    entities: list[Entity] = []
-    relations: list[Relation] = []
-    for graph in graphs:
-        shift = len(entities)
-        entities += graph.entities
-        relations += [
-            Relation(
-                subject=relation.subject + shift, object=relation.object + shift, text=relation.text,
-                lemma=relation.lemma, tag=relation.tag, start=relation.start, end=relation.end, rule=relation.rule,
-            )
-            for relation in graph.relations
-        ]  # fmt: skip
-    status = schema.OK if entities else schema.NO_ENTITY
-    return SceneGraph(entities=tuple(entities), relations=tuple(relations), status=status)

@@ -58,12 +58,19 @@ INDEFINITE_PRONOUNS: Final = _words(
 MOTION_PREPOSITIONS: Final = _words("into onto to from off through out toward towards")
 """With a verb that has an object they place the object: "throws a ball to a dog"."""
 
+BODY_PARTS: Final = _words(
+    "hand hands arm arms mouth teeth lap shoulder shoulders finger fingers beak paw paws claws"
+)
+"""With a verb that has an object they hold the object: "a man holding a feather in his hands"."""
+
 PLACING_VERBS: Final = _words(
     "put place set lay throw hang pour drop keep toss insert load stick attach mount store"
 )
 """Verbs that place their object: "puts food on a plate"."""
 
-LINKING_VERBS: Final = _words("be look seem appear become get feel stay remain")
-"""With an adjective they describe their subject: "the dog is black"."""
+PLACE_VERBS: Final = _words(
+    "park stand sit seat lie lay place locate situate position rest lean walk pass moor dock anchor perch stop gather"
+)
+"""With "by" they say where, not who did it: "a car parked by a house"."""
 
 RELATIVE_PRONOUNS: Final = _words("who which that whom")

@@ -28,8 +28,9 @@ from thinc.api import use_ops
 
 from pipeline import schema
 from pipeline.caption_parser.embedding_cache import cache_embeddings
+from pipeline.dependency_trees import Tree
 from pipeline.errors import UserError
-from pipeline.graph_rules import Tree, build_graph, join_graphs
+from pipeline.graph_building import build_graph, join_graphs
 from pipeline.schema import Attribute, Entity, Relation, SceneGraph
 
 BUNDLED: Final = "bundled"

@@ -2,7 +2,9 @@
 
 import pytest
 
-from pipeline.graph_rules import RULES, Tree, build_graph, join_graphs
+from pipeline.dependency_trees import Tree
+from pipeline.graph_building import build_graph, join_graphs
+from pipeline.graph_rules import RULES
 from pipeline.scene_graphs import CaptionParser
 from pipeline.schema import NO_ENTITY, SceneGraph
 

@@ -1,0 +1,129 @@
+"""A parsed caption without spaCy: what the rules of `graph_rules.py` read, between `scene_graphs` and the graph.
+
+Plain lists, so that a rule can be tried on a tree written by hand.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from pipeline import graph_words
+
+
+@dataclass(slots=True, kw_only=True)
+class Tree:
+    """A parsed sentence: parallel lists over its words."""
+
+    text: str
+    words: Sequence[str]
+    lemmas: Sequence[str]
+    tags: list[str]
+    """Penn Treebank tags."""
+    labels: list[str]
+    """ClearNLP dependency labels."""
+    heads: list[int]
+    """Index of each word's head; the root's is its own."""
+    starts: Sequence[int]
+    """First character of each word in `text`."""
+    lowers: list[str] = field(init=False)
+    children: list[list[int]] = field(init=False)
+    nouns_at: list[bool] = field(init=False)
+    """Whether each word is a noun."""
+    passed_through: dict[int, int] = field(init=False, default_factory=dict)
+    """Nouns that stand for another: a measure or a scene word -> the noun after its "of"."""
+    places: set[int] = field(init=False, default_factory=set)
+    """Nouns that are part of a relation: "front" of "in front of"."""
+
+    def __post_init__(self) -> None:
+        """Derive what every rule asks for."""
+        self.lowers = [word.lower() for word in self.words]
+        self.children = [[] for _ in self.words]
+        self.passed_through = {}
+        self.places = set()
+        repair(self)
+        self.nouns_at = [
+            tag.startswith("NN")
+            and word not in graph_words.INDEFINITE_PRONOUNS
+            and any(character.isalpha() for character in word)
+            for tag, word in zip(self.tags, self.lowers, strict=True)
+        ]
+        for index, head in enumerate(self.heads):
+            if head != index:
+                self.children[head].append(index)
+        for index, label in enumerate(self.labels):
+            if label == "pobj":
+                self._mark(index)
+
+    def _mark(self, index: int) -> None:
+        """Note a place noun or a noun that stands for the object of its "of"."""
+        preposition = self.heads[index]
+        noun = self.heads[preposition]
+        if (
+            self.lowers[preposition] == "of"
+            and self.lowers[noun] == "up"
+            and self.lowers[self.heads[noun]] == "close"
+        ):
+            self.passed_through[self.heads[noun]] = index  # "close up of"
+        if self.labels[preposition] != "prep" or not self.is_noun(noun) or noun >= preposition:
+            return
+        word = self.lowers[noun]
+        if (
+            word in graph_words.PLACE_NOUNS
+            and self.labels[noun] == "pobj"
+            and self.lowers[preposition] in graph_words.PLACE_PREPOSITIONS
+        ):
+            self.places.add(noun)
+        elif (
+            self.lowers[preposition] == "of"
+            and self.is_noun(index)
+            and (word in graph_words.MEASURE_NOUNS or word in graph_words.SCENE_NOUNS)
+        ):
+            self.passed_through[noun] = index
+
+    def is_noun(self, index: int) -> bool:
+        """Whether a word is a noun, a pronoun never."""
+        return self.nouns_at[index]
+
+    def is_verb(self, index: int) -> bool:
+        """Whether a word is a verb, by its tag."""
+        return self.tags[index].startswith("VB")
+
+    def having(self, index: int, *labels: str) -> list[int]:
+        """The children of a word with one of these labels, left to right."""
+        return [child for child in self.children[index] if self.labels[child] in labels]
+
+    def conjuncts(self, index: int) -> Iterator[int]:
+        """A word and everything coordinated to it."""
+        yield index
+        for child in self.having(index, "conj"):
+            yield from self.conjuncts(child)
+
+    def nouns(self, index: int) -> list[int]:
+        """The entity nouns a word stands for: resolved, with its conjuncts."""
+        found = []
+        for each in self.conjuncts(index):
+            if each in self.passed_through:
+                found += self.nouns(self.passed_through[each])
+            elif self.is_noun(each) and each not in self.places:
+                found.append(each)
+        return found
+
+
+def repair(tree: Tree) -> None:
+    """Mend two mistakes that parsers trained on news make in captions, in place.
+
+    "toilet next to sink": the noun after "next to" is no infinitive. "lid on a stove": a bare verb that opens a
+    caption without an object is no order, but a noun.
+    """
+    for index, tag in enumerate(tree.tags):
+        if tag not in ("VB", "VBP"):
+            continue
+        if index >= 2 and tree.lowers[index - 1] == "to" and tree.lowers[index - 2] in ("next", "close"):
+            tree.tags[index], tree.labels[index], tree.heads[index] = "NN", "pobj", index - 1
+            tree.labels[index - 1], tree.heads[index - 1] = "prep", index - 2
+        elif (
+            index == 0
+            and tree.labels[0] == "ROOT"
+            and tree.labels[1:2] != ["dobj"]
+            and "dobj" not in tree.labels
+        ):
+            tree.tags[0] = "NN"
