@@ -17,9 +17,10 @@ from torch import Tensor
 
 from pipeline.errors import UserError
 from trainer import images
-from trainer.data import RawSample, ShardIndex, Skipped, negatives_of, positive_of, read_shard, views_of
+from trainer.data import RawSample, ShardIndex, Skipped, read_shard
 from trainer.methods import Batch, Needs
 from trainer.model import ClipModel
+from trainer.records import negatives_of, positive_of, views_of
 
 TriplesEnter = Literal["in-step", "every-step", "extra-steps"]
 BROKEN_IMAGE = "broken_image"
@@ -218,12 +219,12 @@ def choose_triples(keys: tuple[str, ...], number: int, *, seed: int, epoch: int)
 def ordered_samples(index: ShardIndex, *, seed: int, epoch: int, buffer: int) -> Iterator[RawSample]:
     """All usable samples in the epoch's order: shards shuffled, then samples within a buffer."""
     rng = random.Random(f"{seed}:{epoch}:order")
-    shards = list(index.shards)
+    shards = list(zip(index.shards, index.image_shards, strict=True))
     rng.shuffle(shards)
     ignored = Skipped()  # the index has counted them
     held: list[RawSample] = []
-    for shard in shards:
-        for sample in read_shard(shard, skipped=ignored):
+    for shard, beside in shards:
+        for sample in read_shard(shard, skipped=ignored, images=beside):
             held.append(sample)
             if len(held) >= buffer:
                 yield _take(held, rng)

@@ -108,6 +108,9 @@ def _version(
 def defend(
     shards: Shards,
     out: Out,
+    image_shards: Annotated[
+        str | None, typer.Option(help="Where the images are, for text-only shards: one shard beside each.")
+    ] = None,
     checkpoint: Checkpoint = None,
     model: Model = None,
     method: Annotated[str, typer.Option(help="ft, cleanclip or cleanerclip.")] = "cleanerclip",
@@ -171,6 +174,7 @@ def defend(
     summary = start(
         command="defend",
         shards=shards,
+        image_shards=image_shards,
         model=model,
         checkpoint=checkpoint,
         activation=_activation(activation),

@@ -11,10 +11,12 @@ import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from pipeline.errors import UserError
+from trainer.records import clean_text, has_triple, views_of
 
 os.environ.setdefault("WDS_SECURE", "1")
 import braceexpand
@@ -24,9 +26,6 @@ IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 READ_EXTENSIONS = (*IMAGE_EXTENSIONS, "txt", "json", "cls")
 MAX_MEMBER_BYTES = 64 * 2**20
 """A larger member is not read; no caption, label or usable image is that large."""
-
-MAX_TEXT_CHARACTERS = 2_000
-"""Texts are cut there before they are tokenised: no model reads further."""
 
 MEMBER_TOO_LARGE = "member_too_large"
 NO_IMAGE = "no_image"
@@ -79,6 +78,8 @@ class ShardIndex:
     """What one pass over the shards found."""
 
     shards: tuple[Path, ...]
+    image_shards: tuple[Path | None, ...]
+    """Beside each shard the one that holds its images; None where its own samples do."""
     keys: tuple[str, ...]
     """Of the samples with image and caption, in shard order."""
     triple_keys: tuple[str, ...]
@@ -172,9 +173,27 @@ def _groups(shard: Path, reads: Callable[[str], bool], skipped: Skipped) -> Iter
         raise UserError(f"the shard {shard} cannot be read: {error.strerror or error}") from None
 
 
-def read_shard(shard: Path, *, skipped: Skipped) -> Iterator[RawSample]:
-    """The shard's samples that have an image and a caption, in order; what is left out is counted in `skipped`."""
-    for group in _groups(shard, lambda _: True, skipped):
+def _joined(
+    shard: Path, images: Path | None, reads: Callable[[str], bool], skipped: Skipped
+) -> Iterator[dict[str, Any]]:
+    """The shard's groups, each with the image that the shard beside holds under the same key."""
+    if images is None:
+        yield from _groups(shard, reads, skipped)
+        return
+    beside = _groups(images, lambda extension: extension in IMAGE_EXTENSIONS and reads(extension), skipped)
+    for group, other in zip_longest(_groups(shard, reads, skipped), beside):
+        keys = [None if found is None else found["__key__"] for found in (group, other)]
+        if group is None or other is None or keys[0] != keys[1]:
+            raise UserError(f"{shard} and {images} do not go together: key {keys[0]!r} beside {keys[1]!r}")
+        yield {extension: other[extension] for extension in IMAGE_EXTENSIONS if extension in other} | group
+
+
+def read_shard(shard: Path, *, skipped: Skipped, images: Path | None = None) -> Iterator[RawSample]:
+    """The shard's samples that have an image and a caption, in order; what is left out is counted in `skipped`.
+
+    `images` is the shard that holds the images of a text-only one: the same keys in the same order.
+    """
+    for group in _joined(shard, images, lambda _: True, skipped):
         name = f"{shard}: {group['__key__']}"
         image = next((group[extension] for extension in IMAGE_EXTENSIONS if extension in group), None)
         record = _parse_record(group.get("json"), name, skipped)
@@ -194,17 +213,23 @@ def read_shard(shard: Path, *, skipped: Skipped) -> Iterator[RawSample]:
             )
 
 
-def index_shards(shards: tuple[Path, ...]) -> ShardIndex:
+def index_shards(shards: tuple[Path, ...], *, image_shards: tuple[Path, ...] = ()) -> ShardIndex:
     """One pass over the shards that reads the texts and steps over the images.
 
-    UserError where no sample can be used: text-only shards, no captions, nothing but broken files.
+    `image_shards` stand beside text-only shards, one for each. UserError where they do not, and where no sample can
+    be used: text-only shards alone, no captions, nothing but broken files.
     """
+    if image_shards and len(image_shards) != len(shards):
+        raise UserError(
+            f"{len(shards)} text shards and {len(image_shards)} image shards: one is needed for each"
+        )
+    beside = image_shards or (None,) * len(shards)
     skipped = Skipped()
     keys: list[str] = []
     triple_keys: list[str] = []
     num_without_views = 0
-    for shard in shards:
-        for group in _groups(shard, lambda extension: extension not in IMAGE_EXTENSIONS, skipped):
+    for shard, images in zip(shards, beside, strict=True):
+        for group in _joined(shard, images, lambda extension: extension not in IMAGE_EXTENSIONS, skipped):
             key, name = group["__key__"], f"{shard}: {group['__key__']}"
             record = _parse_record(group.get("json"), name, skipped)
             if not any(extension in group for extension in IMAGE_EXTENSIONS):
@@ -218,6 +243,7 @@ def index_shards(shards: tuple[Path, ...]) -> ShardIndex:
     _check_index(shards, keys, skipped)
     return ShardIndex(
         shards=shards,
+        image_shards=beside,
         keys=tuple(keys),
         triple_keys=tuple(triple_keys),
         num_without_views=num_without_views,
@@ -229,9 +255,7 @@ def _check_index(shards: tuple[Path, ...], keys: list[str], skipped: Skipped) ->
     if not keys:
         counts = skipped.counts
         if counts[NO_IMAGE]:
-            hint = (
-                "text-only shards? give the shards that hold the images, written by `pipeline write-shards`"
-            )
+            hint = "text-only shards? give the shards of their images, too (--image-shards)"
         elif counts[BROKEN_SHARD]:
             hint = skipped.names[BROKEN_SHARD][0]
         else:
@@ -242,40 +266,6 @@ def _check_index(shards: tuple[Path, ...], keys: list[str], skipped: Skipped) ->
     if len(set(keys)) < len(keys):
         key = Counter(keys).most_common(1)[0][0]
         raise UserError(f"the key {key!r} stands in several samples; keys must be unique over all shards")
-
-
-def has_triple(record: dict[str, Any]) -> bool:
-    """Whether the record holds a positive and at least one negative sub-caption."""
-    return bool(positive_of(record) and negatives_of(record))
-
-
-def positive_of(record: dict[str, Any]) -> str:
-    """The positive sub-caption; "" where there is none."""
-    return _clean(record.get("positive") or record.get("pos_0"))
-
-
-def negatives_of(record: dict[str, Any]) -> list[str]:
-    """The negative sub-captions in their order; [] where there is none."""
-    negatives = record.get("negatives")
-    if not isinstance(negatives, list):
-        return []
-    texts = [
-        _clean(negative.get("text") if isinstance(negative, dict) else negative) for negative in negatives
-    ]
-    return [text for text in texts if text]
-
-
-def views_of(record: dict[str, Any]) -> list[str]:
-    """The augmented captions in their order; [] where there is none."""
-    views = record.get("views")
-    return [text for view in views if (text := _clean(view))] if isinstance(views, list) else []
-
-
-def _clean(text: object) -> str:
-    """A text as the tokenizer can take it: one line, no half surrogate pairs, not endless; "" for anything else."""
-    if not isinstance(text, str):
-        return ""
-    return " ".join(text[:MAX_TEXT_CHARACTERS].encode("utf-8", "replace").decode().split())
 
 
 def _parse_record(data: bytes | None, name: str, skipped: Skipped) -> dict[str, Any]:
@@ -292,7 +282,9 @@ def _parse_record(data: bytes | None, name: str, skipped: Skipped) -> dict[str, 
 
 
 def _caption(group: dict[str, Any], record: dict[str, Any]) -> str:
-    return _clean(str(group["txt"], "utf-8", errors="replace") if "txt" in group else record.get("caption"))
+    return clean_text(
+        str(group["txt"], "utf-8", errors="replace") if "txt" in group else record.get("caption")
+    )
 
 
 def _label(data: bytes | None) -> int | None:

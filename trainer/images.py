@@ -18,7 +18,7 @@ from trainer import torchvision_shim  # noqa: F401
 # isort: split
 from torchvision.transforms import AutoAugment, AutoAugmentPolicy  # noqa: TID251
 
-MAX_PIXELS = 64_000_000
+MAX_PIXELS = 100_000_000
 """Larger images are refused before they are decoded (a decompression bomb)."""
 
 # Pillow warns of odd metadata in web images, thousands of times; changed here and not around each image, since

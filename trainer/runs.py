@@ -32,6 +32,7 @@ def start(
     *,
     command: str,
     shards: str,
+    image_shards: str | None = None,
     model: str | None,
     checkpoint: Path | None,
     activation: Activation | None,
@@ -49,7 +50,9 @@ def start(
     check_folder(out, resume=resume)
     built = build_method(method)
     clip = load_model(model, checkpoint=checkpoint, seed=batches.seed, activation=activation)
-    index = index_shards(find_shards(shards))
+    index = index_shards(
+        find_shards(shards), image_shards=() if image_shards is None else find_shards(image_shards)
+    )
     check_samples(index, built.needs, batches)
     record = {
         "command": command,
@@ -61,6 +64,8 @@ def start(
         "initial_weights_sha256": clip.sha256,
         "shards": shards,
         "shards_sha256": hash_shards(index.shards),
+        "image_shards": image_shards,
+        "image_shards_sha256": hash_shards(tuple(shard for shard in index.image_shards if shard is not None)),
         "samples": len(index.keys),
         "method": asdict(method),
         "batches": asdict(batches),

@@ -10,8 +10,9 @@ import pytest
 
 from pipeline.errors import UserError
 from trainer import data
-from trainer.data import Skipped, find_shards, index_shards, negatives_of, positive_of, read_shard, views_of
+from trainer.data import Skipped, find_shards, index_shards, read_shard
 from trainer.model import load_model
+from trainer.records import MAX_TEXT_CHARACTERS, negatives_of, positive_of, views_of
 
 WriteShards = Callable[..., Path]
 
@@ -140,6 +141,36 @@ def test_text_only_shards_get_a_hint(write_shards: WriteShards) -> None:
         index_shards(find_shards(str(write_shards(4, change=change))))
 
 
+def _only(*extensions: str) -> Callable[[int, dict[str, bytes]], dict[str, bytes]]:
+    return lambda _, members: {extension: members[extension] for extension in extensions}
+
+
+def test_text_only_shards_are_joined_with_the_shards_of_their_images(write_shards: WriteShards) -> None:
+    whole = write_shards(10)
+    texts, photos = (
+        write_shards(10, name="texts", change=_only("json", "txt")),
+        write_shards(10, name="photos"),
+    )
+    joined = index_shards(find_shards(str(texts)), image_shards=find_shards(str(photos)))
+    assert joined.keys == index_shards(find_shards(str(whole))).keys
+    for name in ("00000.tar", "00001.tar"):
+        found = read_shard(texts / name, images=photos / name, skipped=Skipped())
+        expected = read_shard(whole / name, skipped=Skipped())
+        for one, other in zip(found, expected, strict=True):
+            assert (one.key, one.image, one.record) == (other.key, other.image, other.record)
+
+
+def test_shards_that_do_not_go_together_are_refused(write_shards: WriteShards) -> None:
+    texts = find_shards(str(write_shards(6, name="texts", change=_only("json", "txt"))))
+    lacking = write_shards(6, name="lacking", change=lambda n, members: None if n == 4 else members)
+    with pytest.raises(UserError, match="key '000004' beside None"):
+        index_shards(texts, image_shards=find_shards(str(lacking)))
+    with pytest.raises(UserError, match="key '000000' beside '000001'"):
+        index_shards(texts, image_shards=tuple(reversed(find_shards(str(lacking)))))
+    with pytest.raises(UserError, match="2 text shards and 1 image shards"):
+        index_shards(texts, image_shards=find_shards(f"{lacking}/00000.tar"))
+
+
 def test_a_key_in_two_samples_is_refused(write_shards: WriteShards) -> None:
     shards = find_shards(f"{write_shards(2, name='a')}::{write_shards(2, name='b')}")
     with pytest.raises(UserError, match="'000000' stands in several samples"):
@@ -199,7 +230,7 @@ def test_texts_and_keys_of_any_bytes_can_be_tokenised(tmp_path: Path) -> None:
     ]
     for text in (sample.key, *texts):
         assert text.encode()
-        assert len(text) <= data.MAX_TEXT_CHARACTERS
+        assert len(text) <= MAX_TEXT_CHARACTERS
     assert load_model("cleanerclip-tiny-32").tokenizer(texts).shape == (5, 24)
 
 

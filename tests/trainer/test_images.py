@@ -39,7 +39,7 @@ def test_truncated_images_are_broken(format: str) -> None:
             images.decode(data[:keep])
 
 
-@pytest.mark.parametrize("side", [8_100, 11_000, 100_000])
+@pytest.mark.parametrize("side", [10_001, 14_000, 100_000])
 def test_a_decompression_bomb_is_refused_before_it_is_decoded(side: int) -> None:
     header = b"IHDR" + side.to_bytes(4, "big") * 2 + b"\x08\x02\x00\x00\x00"
     data = b"\x89PNG\r\n\x1a\n" + (13).to_bytes(4, "big") + header + zlib.crc32(header).to_bytes(4, "big")
