@@ -168,7 +168,13 @@ class BatchStream:
         """The sample's tensors; BrokenImage where its image cannot be decoded."""
         rng = random.Random(f"{self.options.seed}:{epoch}:{sample.key}")
         mode = self.options.resize or self.clip.resize_mode
-        square = images.resize(images.decode(sample.image), self.clip.image_size, mode=mode, rng=rng)
+        square = images.resize(
+            images.decode(sample.image),
+            self.clip.image_size,
+            mode=mode,
+            interpolation=self.clip.interpolation,
+            rng=rng,
+        )
         pixels, caption = images.to_tensor(square), sample.caption
         if self.poison is not None:
             pixels, caption = self.poison(sample.key, pixels, caption)

@@ -42,6 +42,8 @@ class Weights:
     """Where the file or the configuration beside it names the model."""
     quick_gelu: bool | None
     """The activation, where file or configuration state it."""
+    preprocess: dict[str, Any]
+    """open_clip's preprocess_cfg (mean, std, ...), where the configuration beside the file states it."""
     format: str
     """safetensors or torch."""
     facts: dict[str, Any]
@@ -92,7 +94,7 @@ def _read_safetensors(path: Path) -> Weights:
             state_dict = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path} is no whole safetensors file: {_first_line(error)}") from None
-    beside = _config_beside(path)
+    beside, preprocess = _config_beside(path)
     quick_gelu = beside
     if "quick_gelu" in metadata:
         quick_gelu = metadata["quick_gelu"] == "true"
@@ -103,6 +105,7 @@ def _read_safetensors(path: Path) -> Weights:
         state_dict=_without_module(state_dict),
         model_name=metadata.get("model"),
         quick_gelu=quick_gelu,
+        preprocess=preprocess,
         format="safetensors",
         facts=metadata,
     )
@@ -127,11 +130,13 @@ def _read_torch(path: Path) -> Weights:
         }
         if isinstance(content.get("args"), argparse.Namespace):
             facts["args"] = {key: str(value) for key, value in vars(content["args"]).items()}
+    quick_gelu, preprocess = _config_beside(path)
     return Weights(
         path=path,
         state_dict=_without_module(dict(state_dict)),
         model_name=None,
-        quick_gelu=_config_beside(path),
+        quick_gelu=quick_gelu,
+        preprocess=preprocess,
         format="torch",
         facts=facts,
     )
@@ -213,13 +218,14 @@ def _without_module(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
     return state_dict
 
 
-def _config_beside(path: Path) -> bool | None:
-    """QuickGELU as the open_clip_config.json in the same folder states it; None where there is none."""
+def _config_beside(path: Path) -> tuple[bool | None, dict[str, Any]]:
+    """QuickGELU and the preprocessing as the open_clip_config.json in the same folder states them; None, {} without."""
     config = path.parent / FINAL_CONFIG
     if not config.is_file():
-        return None
+        return None, {}
     try:
-        return bool(json.loads(config.read_text(encoding="utf-8"))["model_cfg"].get("quick_gelu", False))
+        content = json.loads(config.read_text(encoding="utf-8"))
+        return bool(content["model_cfg"].get("quick_gelu", False)), dict(content.get("preprocess_cfg", {}))
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise UserError(f"{config} is no open_clip configuration: {_first_line(error)}") from None
 

@@ -27,6 +27,9 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 ResizeMode = Literal["shortest", "squash", "random-crop"]
 RESIZE_MODES: tuple[str, ...] = get_args(ResizeMode)
+Interpolation = Literal["bicubic", "bilinear"]
+INTERPOLATIONS: tuple[str, ...] = get_args(Interpolation)
+_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
 class BrokenImage(ValueError):
@@ -53,9 +56,14 @@ def decode(data: bytes) -> Image.Image:
 
 
 def resize(
-    image: Image.Image, size: int, *, mode: ResizeMode = "shortest", rng: random.Random | None = None
+    image: Image.Image,
+    size: int,
+    *,
+    mode: ResizeMode = "shortest",
+    interpolation: Interpolation = "bicubic",
+    rng: random.Random | None = None,
 ) -> Image.Image:
-    """A size x size image, bicubic.
+    """A size x size image.
 
     shortest: the shorter side becomes `size`, the middle is kept (open_clip's and OpenAI's evaluation); squash:
     without keeping the aspect (CleanCLIP, BadCLIP); random-crop: open_clip's training crop, 90 to 100 % of the area
@@ -63,14 +71,15 @@ def resize(
     """
     if image.size == (size, size) and mode != "random-crop":
         return image
+    resampling = _FILTERS[interpolation]
     if mode == "squash":
-        return image.resize((size, size), Image.Resampling.BICUBIC)
+        return image.resize((size, size), resampling)
     if mode == "random-crop":
         assert rng is not None
-        return image.resize((size, size), Image.Resampling.BICUBIC, box=_random_box(image.size, rng))
+        return image.resize((size, size), resampling, box=_random_box(image.size, rng))
     scale = size / min(image.size)
     width, height = (max(size, round(side * scale)) for side in image.size)
-    image = image.resize((width, height), Image.Resampling.BICUBIC)
+    image = image.resize((width, height), resampling)
     left, top = round((width - size) / 2), round((height - size) / 2)
     return image.crop((left, top, left + size, top + size))
 

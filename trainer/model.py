@@ -35,6 +35,8 @@ _JIT_ONLY_KEYS = (
     "vocab_size",
 )  # what OpenAI's archives carry beside weights
 
+_PREPROCESSING = ("mean", "std", "resize_mode", "interpolation")
+
 open_clip.add_model_config(CONFIG_FOLDER)
 
 
@@ -51,6 +53,7 @@ class ClipModel:
     std: tuple[float, float, float]
     resize_mode: images.ResizeMode
     """How an image becomes image_size x image_size for evaluation."""
+    interpolation: images.Interpolation
     name: str
     config: Mapping[str, Any]
     """open_clip's model_cfg, with `quick_gelu` as it is used."""
@@ -59,7 +62,9 @@ class ClipModel:
 
     def resize(self, image: Image.Image) -> Tensor:
         """An image as the model's pixels for evaluation: uint8 (3, image_size, image_size)."""
-        return images.to_tensor(images.resize(image, self.image_size, mode=self.resize_mode))
+        return images.to_tensor(
+            images.resize(image, self.image_size, mode=self.resize_mode, interpolation=self.interpolation)
+        )
 
     def normalise(self, image_N3HW: Tensor) -> Tensor:
         """uint8 pixels (or floats in [0, 1]) of shape (N, 3, H, W) as the model's float input."""
@@ -92,14 +97,16 @@ def load_model(
     model = _create(name, config, seed=seed, hub_weights=weights is None)
     if weights is not None:
         _load_exactly(model, weights, name)
-    preprocess = model.visual.preprocess_cfg
+    told = {} if weights is None else weights.preprocess
+    preprocess = model.visual.preprocess_cfg | {key: told[key] for key in told if key in _PREPROCESSING}
     return ClipModel(
         model=model,
         tokenizer=_build_tokenizer(name, config),
-        image_size=_square(preprocess["size"], name),
-        mean=tuple(preprocess["mean"]),
-        std=tuple(preprocess["std"]),
-        resize_mode="squash" if preprocess["resize_mode"] == "squash" else "shortest",
+        image_size=_square(model.visual.preprocess_cfg["size"], name),
+        mean=_three_numbers(preprocess["mean"], name),
+        std=_three_numbers(preprocess["std"], name),
+        resize_mode=_known(preprocess["resize_mode"], ("shortest", "squash"), name),
+        interpolation=_known(preprocess["interpolation"], images.INTERPOLATIONS, name),
         name=name,
         config=config,
         sha256=hash_weights(model.state_dict()),
@@ -123,7 +130,7 @@ def open_clip_config(clip: ClipModel) -> dict[str, Any]:
     preprocess = {"size": [size, size], "mean": list(clip.mean), "std": list(clip.std)}
     return {
         "model_cfg": dict(clip.config),
-        "preprocess_cfg": preprocess | {"resize_mode": clip.resize_mode, "interpolation": "bicubic"},
+        "preprocess_cfg": preprocess | {"resize_mode": clip.resize_mode, "interpolation": clip.interpolation},
     }
 
 
@@ -275,6 +282,21 @@ def _square(size: int | tuple[int, int], name: str) -> int:
     if height != width:
         raise UserError(f"{name} takes {width}x{height} images; only square ones are supported")
     return height
+
+
+def _three_numbers(given: Any, name: str) -> tuple[float, float, float]:
+    if not (
+        isinstance(given, list | tuple) and len(given) == 3 and all(isinstance(n, int | float) for n in given)
+    ):
+        raise UserError(f"{name}: mean and std of the preprocessing must be three numbers, not {given!r}")
+    red, green, blue = map(float, given)
+    return red, green, blue
+
+
+def _known(word: str, allowed: tuple[str, ...], name: str) -> Any:
+    if word not in allowed:
+        raise UserError(f"{name} resizes images by {word!r}; supported are {', '.join(allowed)}")
+    return word
 
 
 @contextmanager

@@ -170,6 +170,27 @@ def test_normalise_takes_bytes_and_floats(tiny: ClipModel) -> None:
     assert grey.flatten().tolist() == [1.0, 1.0, 1.0]
 
 
+def test_preprocessing_beside_the_weights_counts(tiny: ClipModel, tmp_path: Path) -> None:
+    save_weights(tmp_path / "open_clip_model.safetensors", weights_of(tiny), metadata={"model": TINY})
+    config = open_clip_config(tiny)
+    config["preprocess_cfg"] |= {
+        "mean": [0.5] * 3,
+        "std": [0.25] * 3,
+        "resize_mode": "squash",
+        "interpolation": "bilinear",
+    }
+    write_json(tmp_path / "open_clip_config.json", config)
+    for name in (None, TINY, f"local-dir:{tmp_path}"):
+        clip = load_model(name, checkpoint=tmp_path)
+        assert (clip.mean, clip.std) == ((0.5,) * 3, (0.25,) * 3)
+        assert (clip.resize_mode, clip.interpolation, clip.image_size) == ("squash", "bilinear", 32)
+    for key, wrong, said in (("resize_mode", "longest", "by 'longest'"), ("mean", "abc", "three numbers")):
+        changed = config | {"preprocess_cfg": config["preprocess_cfg"] | {key: wrong}}
+        write_json(tmp_path / "open_clip_config.json", changed)
+        with pytest.raises(UserError, match=said):
+            load_model(checkpoint=tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
