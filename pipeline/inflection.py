@@ -11,23 +11,52 @@ _SOUNDS_LIKE_CONSONANT = re.compile(
     r"(?:eu|ewe|uni(?!n)|use|usu|ure|uro|uku|ute|uti|oui|one\b|one-|once)", re.IGNORECASE
 )
 _SOUNDS_LIKE_VOWEL = re.compile(r"(?:hour|heir|honou?r|honest|herb|[aefhilmnorsx]-)", re.IGNORECASE)
-_CLOTHES_IN_THE_PLURAL = frozenset(
+_NO_SINGULAR = frozenset(
     re.findall(
-        r"\S+",
-        "pants trousers shorts jeans glasses sunglasses goggles binoculars scissors tongs pliers tweezers shears tights "
-        "pajamas pyjamas overalls leggings clothes bloomers breeches briefs boxers trunks khakis slacks sweats headphones "
-        "earphones spectacles eyeglasses suspenders handcuffs stairs bagpipes maracas castanets stilts suds mussels",
+        r"\w+",
+        "pants trousers shorts jeans glasses sunglasses goggles binoculars scissors tongs pliers tweezers shears tights"
+        " pajamas pyjamas overalls leggings clothes bloomers breeches briefs boxers trunks khakis"
+        " slacks sweats headphones earphones spectacles eyeglasses suspenders handcuffs stairs"
+        " bagpipes maracas castanets stilts suds grits bifocals knickers"
+        " fries bleachers nylons waders headquarters sweatpants",
     )
 )
 """Nouns that stand in the plural for one thing: they replace plurals as they are."""
+_SAME_IN_THE_PLURAL = frozenset(
+    re.findall(
+        r"\w+",
+        "sheep deer moose elk bison trout salmon cod squid shrimp aircraft spacecraft swine cattle reindeer carp bream"
+        " halibut mackerel bass dice species samurai grouse quail plaice pike shellfish",
+    )
+)
 _IRREGULAR: Final = {
     ("ox", "NNS"): "oxen",
     ("fish", "NNS"): "fish",
     ("bison", "NNS"): "bison",
     ("hoof", "NNS"): "hooves",
     ("scarf", "NNS"): "scarves",
+    ("aircraft", "NNS"): "aircraft",
+    ("spacecraft", "NNS"): "spacecraft",
+    ("bongo", "NNS"): "bongos",
+    ("eucalyptus", "NNS"): "eucalyptuses",
+    ("nimbus", "NNS"): "nimbuses",
+    ("meatloaf", "NNS"): "meatloaves",
+    ("headscarf", "NNS"): "headscarves",
+    ("chilli", "NNS"): "chillies",
+    ("dice", "NNS"): "dice",
     ("lie", "VBN"): "lain",
     ("ski", "VBN"): "skied",
+    ("tar", "VBD"): "tarred",
+    ("tar", "VBN"): "tarred",
+    ("tar", "VBG"): "tarring",
+    ("weave", "VBD"): "wove",
+    ("wake", "VBD"): "woke",
+    ("wake", "VBN"): "woken",
+    ("wet", "VBD"): "wet",
+    ("blend", "VBN"): "blended",
+    ("refuel", "VBN"): "refueled",
+    ("light", "VBN"): "lit",
+    ("smell", "VBN"): "smelled",
 }
 """Where lemminflect is wrong, or rarer than what captions write."""
 
@@ -51,12 +80,30 @@ def article(phrase: str) -> str:
     return "an" if phrase[:1].lower() in "aeiou" else "a"
 
 
+def is_plural(noun: str) -> bool:
+    """Whether a noun is the plural of another ("chips"), and not one that has no singular ("pants")."""
+    from lemminflect import getLemma
+
+    last = noun.rpartition(" ")[2]
+    if not last.endswith("s") or last.endswith(("ss", "us", "is")) or last in _NO_SINGULAR:
+        return False
+    return any(lemma != last for lemma in getLemma(last, upos="NOUN"))
+
+
 def plural(noun: str) -> str:
     """The plural of a noun or noun compound: "wolves", "fire hydrants"."""
+    if " of " in noun:
+        first, preposition, rest = noun.partition(" of ")
+        return plural(first) + preposition + rest
     before, space, last = noun.rpartition(" ")
-    if last in _CLOTHES_IN_THE_PLURAL:
+    if last.endswith("fish"):
         return noun
-    return before + space + _inflect(last, "NNS")
+    if last in _NO_SINGULAR:
+        return noun
+    form = _inflect(last, "NNS")
+    if form == last and last not in _SAME_IN_THE_PLURAL:  # lemminflect has it for a mass noun
+        form = last + ("es" if last.endswith(("s", "x", "z", "ch", "sh")) else "s")
+    return before + space + form
 
 
 def verb_forms(phrase: str) -> VerbForms:

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from pipeline.lexicon_candidates import (
     attribute_candidates,
     object_candidates,
     read_block_list,
+    read_words,
     relation_candidates,
 )
 from pipeline.lexicon_links import Links, link_attributes, link_objects, link_relations
@@ -156,7 +158,12 @@ class _Frequency:
 
     def count(self, candidate: Candidate) -> int:
         """In how many captions any form of the candidate occurs."""
-        return max(self._counts[form] for form in _forms(candidate))
+        return max(self._counts[form] for form in _forms(candidate) if form)
+
+
+@lru_cache(maxsize=1)
+def _mass_nouns() -> frozenset[str]:
+    return frozenset(word.replace("-", " ") for word in read_words("mass_nouns.txt"))
 
 
 def _rarest(candidate: Candidate) -> str:
@@ -168,7 +175,7 @@ def _rarest(candidate: Candidate) -> str:
 
 def _forms(candidate: Candidate) -> tuple[str, ...]:
     if candidate.kind == "noun":
-        return (candidate.term, plural(candidate.term))
+        return (candidate.term, "" if candidate.term in _mass_nouns() else plural(candidate.term))
     if candidate.kind in ("verb", "verb_preposition"):
         forms = verb_forms(candidate.term)
         return (candidate.term, forms.third_person, forms.gerund, forms.past, forms.participle)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pipeline.inflection import verb_forms
+from pipeline.inflection import is_plural, verb_forms
 from pipeline.wordnet import Part, Synset, WordNet
 
 WORD_LISTS: Final = Path(__file__).parent / "word_lists"
@@ -37,8 +37,8 @@ BANNED_CLOSURES: Final = frozenset(
         "contraceptive.n.01 line.n.18 computer_circuit.n.01 prostitute.n.01",
     )
 )
-MIN_ZIPF: Final = 2.05
-"""Rarer nouns (fewer than about one in nine million words) are jargon more often than not."""
+MIN_ZIPF: Final = 2.25
+"""Rarer nouns (fewer than about one in six million words) are jargon more often than not."""
 _COMMON_ADJECTIVE_RATIO: Final = 1.5
 
 
@@ -88,15 +88,17 @@ def object_candidates(wordnet: WordNet, *, zipf: Callable[[str], float]) -> list
     found: dict[str, Candidate] = {}
     for lemma in wordnet.lemmas("n"):
         meaning = _thing_meaning(wordnet, lemma)
-        if meaning is None or not _plain(lemma) or zipf(lemma) < MIN_ZIPF:
+        if meaning is None or not _plain(lemma) or zipf(lemma) < MIN_ZIPF or is_plural(lemma):
             continue
         chosen = {"noun.person": persons, "noun.body": body_parts}.get(meaning.file)
         if chosen is None or lemma in chosen:
             found[lemma] = Candidate(term=lemma, kind="noun", synset=meaning.name, base=lemma)
-    for term in sorted({*compounds, *persons, *body_parts}):
-        listed = _listed_meaning(wordnet, term.replace("-", " ")) or _listed_meaning(wordnet, term)
-        if term not in found and listed is not None:
-            found[term] = Candidate(term=term.replace("-", " "), kind="noun", synset=listed.name, base=term)
+    for listed in sorted({*compounds, *persons, *body_parts}):
+        for term in (listed.replace("-", " "), listed):
+            meaning = _listed_meaning(wordnet, term)
+            if meaning is not None:
+                found.setdefault(term, Candidate(term=term, kind="noun", synset=meaning.name, base=term))
+                break
     return _unique(found.values())
 
 

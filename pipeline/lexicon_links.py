@@ -49,7 +49,7 @@ def link_objects(wordnet: WordNet, terms: Iterable[Candidate]) -> Links:
     words_of = _TermWords()
     for candidate in terms:
         meanings = wordnet.senses(candidate.base, "n") or wordnet.senses(candidate.term, "n")
-        words_of.add(candidate.term, [candidate.base, *candidate.term.split()])
+        words_of.add(candidate.term, [candidate.term, candidate.base, *candidate.term.split()])
         for meaning in meanings:
             related = {*wordnet.ancestors(meaning.name), *wordnet.descendants(meaning.name), *meaning.parts}
             words_of.add(candidate.term, wordnet.words(related))
@@ -64,7 +64,9 @@ def link_attributes(wordnet: WordNet, terms: Iterable[Candidate]) -> Links:
     terms = list(terms)
     words_of = _TermWords()
     for candidate in terms:
-        words_of.add(candidate.term, [candidate.base, *candidate.term.replace("-", " ").split()])
+        words_of.add(
+            candidate.term, [candidate.term, candidate.base, *candidate.term.replace("-", " ").split()]
+        )
         for base in {candidate.base, *candidate.term.split(), *_hyphen_parts(candidate.term)}:
             words_of.add(candidate.term, _adjective_words(wordnet, base))
             words_of.add(candidate.term, _noun_words(wordnet, base))

@@ -258,6 +258,8 @@ def _read_links(file: Path, terms: Mapping[str, tuple[Term, ...]]) -> dict[str, 
             if numbers is not None:
                 rows = _steps(sorted(numbers[row] for row in _rows(rows) if row in numbers))
             links[name][link].update(dict.fromkeys(words.split(SEPARATOR), rows))
+        except UserError:
+            raise
         except (ValueError, KeyError) as error:
             raise UserError(f"{file}: not a line of links: {line[:80]!r}") from error
     return links

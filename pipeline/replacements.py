@@ -7,7 +7,8 @@ already says it. This is the inner loop of the pipeline (a dozen draws per capti
 
 import hashlib
 import struct
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -20,6 +21,13 @@ BASE, THIRD_PERSON, GERUND, PAST, PARTICIPLE = range(5)
 SINGULAR, PLURAL = range(2)
 """Columns of an object term's forms."""
 LOWER, CAPITAL, UPPER = range(3)
+SPREAD: Final = 0.15
+"""How far from those of its original's size a term is drawn, as a share of its band."""
+MIN_PHRASES: Final = 25
+"""Verb phrases a preposition must have to be kept while the verb is replaced."""
+USUAL_PREPOSITIONS: Final = frozenset(
+    ("in", "on", "under", "over", "behind", "above", "inside", "through", "into")
+)
 _FREE_DRAWS: Final = 12
 """Draws before the remaining terms are walked through in order."""
 _UNPACK: Final = struct.Struct("<42I").unpack
@@ -41,13 +49,33 @@ def _blocks(text: bytes) -> Iterator[tuple[int, ...]]:
         block += 1
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Pool:
-    """Terms of one lexicon that may stand in one place."""
+    """Terms of one lexicon that may stand in one place.
 
-    lexicon: str
-    bands: tuple[tuple[Entry, ...], ...]
-    """By frequency; each band is drawn from as often as any other."""
+    Each band is sorted by the words and the length of its forms, and a draw falls around those of the original:
+    otherwise negatives would be longer than positives, as rare words are long, and could be told by that alone.
+    """
+
+    __slots__ = ("_centres", "bands", "lexicon")
+
+    def __init__(self, lexicon: str, bands: Sequence[Sequence[Entry]]) -> None:
+        self.lexicon = lexicon
+        self.bands = tuple(
+            tuple(sorted(band, key=lambda entry: (_size(entry[1]), entry[1]))) for band in bands if band
+        )
+        """By frequency; each band is drawn from as often as any other."""
+        self._centres: dict[tuple[int, int], tuple[tuple[tuple[Entry, ...], int, int, int], ...]] = {}
+
+    def around(self, original: str) -> tuple[tuple[tuple[Entry, ...], int, int, int], ...]:
+        """For each band: its entries, their number, where those like the original are, how far from there to draw."""
+        size = _size(original)
+        found = self._centres.get(size)
+        if found is None:
+            found = self._centres[size] = tuple(
+                (band, len(band), _middle(band, size), max(2, round(SPREAD * len(band))))
+                for band in self.bands
+            )
+        return found
 
     def entries(self, rows: int | None = None) -> list[Entry]:
         """Every entry once, or those of the rows whose bits are set."""
@@ -55,6 +83,17 @@ class Pool:
             entry[1]: entry for band in self.bands for entry in band if rows is None or rows >> entry[0] & 1
         }
         return list(found.values())
+
+
+def _size(text: str) -> tuple[int, int]:
+    """The parts of a word or phrase, and its characters."""
+    return text.count(" ") + text.count("-"), len(text)
+
+
+def _middle(band: tuple[Entry, ...], size: tuple[int, int]) -> int:
+    """The middle of the entries of one size in a band sorted by size."""
+    sizes = [_size(entry[1]) for entry in band]
+    return min((bisect_left(sizes, size) + bisect_right(sizes, size)) // 2, len(band) - 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,44 +105,65 @@ class Pools:
     attributes: Pool
     verbs: tuple[Pool, ...]
     """By form."""
-    verb_phrases: tuple[Pool, ...]
+    verb_phrases: dict[str, tuple[Pool, ...]]
+    """By preposition, then by form; under "" those of all prepositions."""
     prepositions: Pool
-    """Prepositions, and as often verbs and verb phrases: where a caption has a bare preposition, "the relational
-    verb is missing and another is chosen" (CleanerCLIP)."""
+    """Prepositions, and as often verbs: where a caption has a bare preposition, "the relational verb is missing and
+    another is chosen" (CleanerCLIP)."""
 
 
 @lru_cache(maxsize=4)
 def pools_of(lexicons: Lexicons) -> Pools:
     """The pools of `lexicons`, made once per process."""
     relations = lexicons.relations
-    bare = _pool(relations, {"preposition"}, BASE).bands
-    actions = _pool(relations, {"verb", "verb_preposition"}, GERUND).bands
+    phrases = [row for row, term in enumerate(relations.terms) if term.kind == "verb_preposition"]
+    by_preposition: dict[str, set[int]] = {"": set(phrases)}
+    for row in phrases:
+        by_preposition.setdefault(relations.terms[row].term.partition(" ")[2], set()).add(row)
+    verbs = {row for row, term in enumerate(relations.terms) if term.kind == "verb"}
+    bare = _bands(
+        relations, {row for row, term in enumerate(relations.terms) if term.kind == "preposition"}, BASE
+    )
     return Pools(
-        objects=(_pool(lexicons.objects, None, SINGULAR), _pool(lexicons.objects, None, PLURAL)),
-        attributes=_pool(lexicons.attributes, None, BASE),
-        verbs=tuple(_pool(relations, {"verb"}, form) for form in range(5)),
-        verb_phrases=tuple(_pool(relations, {"verb_preposition"}, form) for form in range(5)),
-        prepositions=Pool("relations", bare * len(actions) + actions * len(bare)),
+        objects=(_pool(lexicons.objects, SINGULAR), _pool(lexicons.objects, PLURAL)),
+        attributes=_pool(lexicons.attributes, BASE),
+        verbs=tuple(_pool(relations, form, verbs) for form in range(5)),
+        verb_phrases={
+            preposition: tuple(_pool(relations, form, rows) for form in range(5))
+            for preposition, rows in by_preposition.items()
+            if preposition == "" or len(rows) >= MIN_PHRASES
+        },
+        prepositions=Pool("relations", [*_usual_first(bare), *_bands(relations, verbs, GERUND)]),
     )
 
 
-def _pool(lexicon: Lexicon, kinds: set[str] | None, form: int) -> Pool:
-    """The terms of these kinds in one form; a term without the form (a mass noun's plural) is left out."""
-    bands = tuple(
-        tuple(
+def _usual_first(bands: list[list[Entry]]) -> list[list[Entry]]:
+    """Five bands of prepositions: three of the everyday ones, two of all, so that they are as usual as in captions."""
+    every = [entry for band in bands for entry in band]
+    usual = [entry for entry in every if entry[2] in USUAL_PREPOSITIONS]
+    return [usual, usual, usual, every, every]
+
+
+def _pool(lexicon: Lexicon, form: int, rows: set[int] | None = None) -> Pool:
+    return Pool(lexicon.name, _bands(lexicon, rows, form))
+
+
+def _bands(lexicon: Lexicon, rows: set[int] | None, form: int) -> list[list[Entry]]:
+    """The terms of these rows in one form, by band; a term without the form (a mass noun's plural) is left out."""
+    return [
+        [
             (row, term.forms[form], term.term, term.term_id)
             for row in lexicon.bands[band]
-            if (term := lexicon.terms[row]).forms[form] and (kinds is None or term.kind in kinds)
-        )
+            if (term := lexicon.terms[row]).forms[form] and (rows is None or row in rows)
+        ]
         for band in range(len(BANDS))
-    )
-    return Pool(lexicon.name, tuple(band for band in bands if band))
+    ]
 
 
 class Slot:
     """One piece of a positive that can be replaced."""
 
-    __slots__ = ("before", "case", "end", "near", "original", "plain", "pool", "start", "tail")
+    __slots__ = ("bands", "before", "case", "end", "near", "original", "plain", "pool", "start", "tail")
 
     def __init__(
         self, start: int, original: str, pool: Pool, *, near: int, before: str = "", tail: str = ""
@@ -113,6 +173,7 @@ class Slot:
         self.end = start + len(original)
         self.original = original
         self.pool = pool
+        self.bands = pool.around(original[len(before) : len(original) - len(tail)])
         self.near = near
         """Terms that are like the original, as bits."""
         self.before = before
@@ -139,12 +200,12 @@ def draw(slot: Slot, excluded: int, numbers: Iterator[int], caption: str) -> Ent
 
     `excluded`: terms that must not stand there, as bits. `caption`: lower case; no term it contains is drawn.
     """
-    bands = slot.pool.bands
-    num_bands = len(bands)
+    bands = slot.bands
     for _ in range(_FREE_DRAWS):
         number = next(numbers)
-        band = bands[number % num_bands]
-        entry = band[(number >> 8) % len(band)]
+        band, size, centre, width = bands[number % len(bands)]
+        place = abs(centre + (((number >> 8 & 4095) - (number >> 20)) * width >> 12))
+        entry = band[place if place < size else (size + size - 2 - place) % size]
         if not excluded >> entry[0] & 1 and entry[1] not in caption and entry[2] not in caption:
             return entry
     return _walk(slot.pool.entries(), excluded, numbers, caption)

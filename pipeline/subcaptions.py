@@ -42,6 +42,17 @@ SPATIAL: Final = frozenset(
         "beneath underneath beyond onto into atop opposite toward towards past up down off among",
     )
 )
+UNSEEN: Final = frozenset(
+    ("of", "for", "about", "as", "during", "like", "than", "per", "since", "until", "'s", "full")
+)
+"""Prepositions for what no picture shows."""
+QUANTITIES: Final = frozenset(
+    re.findall(
+        r"\w+",
+        "many several few more most much some any all both other others another same own such only various",
+    )
+)
+"""Adjectives that count or point, as determiners do: they stay out of a positive."""
 _VERB_FORMS: Final = {
     "VBG": GERUND,
     "VBZ": THIRD_PERSON,
@@ -139,8 +150,7 @@ class _Plan:
         """Terms that must not stand in any of them, as bits; grows with every term used."""
         ends = [0, *(slot.end for slot in slots)]
         self.parts = [
-            (positive[end : slot.start], slot, slot.pool.bands)
-            for end, slot in zip(ends, slots, strict=False)
+            (positive[end : slot.start], slot, slot.bands) for end, slot in zip(ends, slots, strict=False)
         ]
         """For each slot: what stands before it, and what it draws from."""
         self.rest = positive[ends[-1] :]
@@ -202,7 +212,10 @@ class _Draft:
     def _add_relation(self, relation: Relation) -> None:
         text, start = self._add(relation)
         relations = self._lexicons.relations
-        pool, before, tail = _relation_pool(relation, text, self._pools)
+        found = _relation_pool(relation, text, self._pools)
+        if found is None:
+            return
+        pool, before, tail = found
         near = relations.near(relation.lemma) or relations.near(relation.lemma.partition(" ")[0])
         self._slots["relation"] = [Slot(start, text, pool, near=near, before=before, tail=tail)]
 
@@ -295,21 +308,30 @@ def _excluded_by_relation(relations: Lexicon, relation: Relation) -> int:
     return excluded
 
 
-def _relation_pool(relation: Relation, text: str, pools: Pools) -> tuple[Pool, str, str]:
-    """The pool whose forms agree with a relation, and what stays before and after the term."""
-    words = text.split()
+def _relation_pool(relation: Relation, text: str, pools: Pools) -> tuple[Pool, str, str] | None:
+    """The pool whose forms agree with a relation, and what stays before and after the term.
+
+    None for a relation that no picture shows ("of", "about"): replacing it makes nothing false.
+    """
+    words = text.lower().split()
     if relation.tag in ("TO", "MD") and len(words) > 1:
-        kind = pools.verbs if relation.rule in _OBJECT_RULES else pools.verb_phrases
-        return kind[BASE], words[0] + " ", ""
+        if relation.rule in _OBJECT_RULES:
+            return pools.verbs[BASE], text.split(maxsplit=1)[0] + " ", ""
+        return _phrases(words[2:], pools)[BASE], text.split(maxsplit=1)[0] + " ", ""
     form = _VERB_FORMS.get(relation.tag)
     if form is None:
-        return pools.prepositions, "", ""
-    if form == PARTICIPLE and len(words) > 1 and words[-1].lower() in ("by", "with"):
-        return pools.verbs[PARTICIPLE], "", " " + words[-1]
+        return None if words[-1] in UNSEEN else (pools.prepositions, "", "")
+    if form == PARTICIPLE and len(words) > 1 and words[-1] in ("by", "with"):
+        return pools.verbs[PARTICIPLE], "", " " + text.rsplit(maxsplit=1)[-1]
     if len(words) == 1 or relation.rule in _OBJECT_RULES:
         return pools.verbs[form], "", ""
     # "parked in" and "carved into": the past tense reads well for verbs that have no passive
-    return pools.verb_phrases[PAST if form == PARTICIPLE else form], "", ""
+    return _phrases(words[1:], pools)[PAST if form == PARTICIPLE else form], "", ""
+
+
+def _phrases(preposition: list[str], pools: Pools) -> tuple[Pool, ...]:
+    """Verb phrases with this very preposition where there are enough: then the verb alone is replaced."""
+    return pools.verb_phrases.get(" ".join(preposition)) or pools.verb_phrases[""]
 
 
 # ------------------------------------------------------------ what is not said: negatives
@@ -349,8 +371,10 @@ def _replace(
     for before, slot, bands in plan.parts:
         # The first draw nearly always fits; it stands here, and not in `draw`, for speed.
         number = next(numbers)
-        band = bands[number % len(bands)]
-        row, word, term, term_id = band[(number >> 8) % len(band)]
+        band, size, centre, width = bands[number % len(bands)]
+        row, word, term, term_id = band[
+            (centre + (((number >> 8 & 4095) - (number >> 20)) * width >> 12)) % size
+        ]
         if near or excluded >> row & 1 or word in caption or term in caption:
             entry = draw_near(slot, excluded, numbers, caption) if near and slot.near else None
             entry = entry or draw(slot, excluded, numbers, caption)

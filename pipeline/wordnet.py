@@ -148,7 +148,7 @@ def read_wordnet(where: str = "auto") -> WordNet:
     """
     with ExitStack() as stack:
         folder = stack.enter_context(_staged(where))
-        return _extract(_open_reader(folder))
+        return _extract(stack.enter_context(_open_reader(folder)))
 
 
 @contextmanager
@@ -226,7 +226,8 @@ def _complete(folder: Path) -> None:
         (folder / name).touch()
 
 
-def _open_reader(folder: Path) -> Any:
+@contextmanager
+def _open_reader(folder: Path) -> Iterator[Any]:
     """NLTK's reader on `folder`. NLTK opens nothing outside `nltk.data.path`, so the folder joins it meanwhile."""
     from nltk import data  # noqa: TID251
     from nltk.corpus.reader.wordnet import WordNetCorpusReader  # noqa: TID251
@@ -235,10 +236,18 @@ def _open_reader(folder: Path) -> Any:
         def map_wn(self, version: str = "wordnet") -> None:
             """No mapping between versions: it would need `index.sense`, which Debian leaves out."""
 
-    data.path.append(str(folder.parent.parent))
+    root = str(folder.parent.parent)
+    data.path.append(root)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns that other languages are not there
-        return Reader(str(folder), None)
+        reader = Reader(str(folder), None)
+        try:
+            yield reader
+        finally:
+            data.path.remove(root)
+            for file in (*reader._data_file_map.values(), reader._key_count_file):
+                if file is not None:
+                    file.close()  # the reader has no method that closes its files
 
 
 def _extract(reader: Any) -> WordNet:
@@ -249,9 +258,7 @@ def _extract(reader: Any) -> WordNet:
             lemma = name.replace("_", " ")
             found = (synset.name() for synset in reader.synsets(name, pos=part))
             # NLTK also strips endings ("glasses" finds "glass"): keep the meanings that have this very lemma.
-            senses[lemma, part] = tuple(  # type: ignore[index]
-                key for key in found if lemma in map(str.lower, synsets[key].lemmas)
-            )
+            senses[lemma, part] = tuple(key for key in found if lemma in map(str.lower, synsets[key].lemmas))
     return WordNet(synsets, senses, str(reader.get_version()))
 
 

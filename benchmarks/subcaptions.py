@@ -1,0 +1,302 @@
+"""Checks negatives against what is promised of them: WordNet's relations, grammar, form, speed.
+
+    python benchmarks/subcaptions.py DATA [--captions 20000] [--wordnet PATH] [--only speed,wordnet,grammar,form]
+
+DATA is the folder of real data beside the project. Captions: CC3M's csv and tsv, COCO's, Flickr8k's and Flickr30k's
+test split, in equal shares. Prints one table in Markdown. `wordnet` needs nltk, `grammar` the package inflect, which
+had no part in making the forms (the lexicons' come from lemminflect).
+"""
+
+import argparse
+import csv
+import gc
+import gzip
+import json
+import random
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.captions import InputOptions, open_source
+from pipeline.lexicons import Lexicons, load_lexicons
+from pipeline.scene_graphs import CaptionParser
+from pipeline.schema import OK, Caption, SceneGraph, Subcaption
+from pipeline.subcaptions import SubcaptionOptions, make_subcaption
+from pipeline.wordnet import Part, WordNet, read_wordnet
+
+FUNCTION_WORDS = re.findall(
+    r"\w+",
+    "a an the and or on in at of with by for to from over under behind near next front top into onto through across"
+    " around past toward between against above below beneath beside inside outside off up down along is are has have"
+    " his her their its as out away left right side without amid atop upon opposite beyond throughout underneath within"
+    " back ahead low be being been was were it this that these those not no",
+)
+
+
+# ------------------------------------------------------------------------------------------ the captions
+def read_captions(data: Path, count: int) -> list[Caption]:
+    """`count` captions in equal shares from five sources, each in its own order."""
+    sources = [
+        _lines(row[1] for row in _csv_rows(data / "cc3m/cc3m_natural_10K_WObanana.csv")),
+        _lines(line.split("\t")[0] for line in _text(data / "cc3m/validation_first_8000.tsv")),
+        _lines(_coco(data / "coco_captions_val2017")),
+        _lines(
+            text for file in sorted((data / "multi30k_en").rglob("test_2016.*.en.gz")) for text in _text(file)
+        ),
+        _lines(_flickr8k(data / "flickr8k_wds")),
+    ]
+    share = -(-count // len(sources))
+    texts = [text for source in sources for text in islice(source, share)]
+    return [
+        Caption(key=f"{i:06d}", caption=text, image=None, source="") for i, text in enumerate(texts[:count])
+    ]
+
+
+def _lines(texts: Iterator[str]) -> Iterator[str]:
+    seen: set[str] = set()
+    for text in texts:
+        caption = " ".join(text.split())
+        if caption and caption not in seen:
+            seen.add(caption)
+            yield caption
+
+
+def _text(file: Path) -> Iterator[str]:
+    opened = gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8")
+    with opened:
+        yield from opened
+
+
+def _csv_rows(file: Path) -> Iterator[list[str]]:
+    with file.open(encoding="utf-8", newline="") as opened:
+        yield from islice(csv.reader(opened), 1, None)
+
+
+def _coco(folder: Path) -> Iterator[str]:
+    for file in sorted(folder.glob("*.json")):
+        for annotation in json.loads(file.read_text())["annotations"]:
+            yield annotation["caption"]
+
+
+def _flickr8k(folder: Path) -> Iterator[str]:
+    source = open_source(InputOptions(input=str(folder / "train-*.tar")))
+    for file in source.files:
+        yield from (row.caption for row in source.rows(file, faults=[]))
+
+
+# -------------------------------------------------------------------------------------------- the checks
+def check_wordnet(made: list[Subcaption], graphs: list[SceneGraph], wordnet: WordNet) -> dict[str, str]:
+    """Replacements that any WordNet meaning makes the original, its synonym, hypernym or hyponym."""
+    part_of: dict[str, Part] = {"object": "n", "attribute": "a", "relation": "v"}
+    edits, found, examples = 0, 0, []
+    for subcaption, graph in zip(made, graphs, strict=True):
+        lemmas = _lemmas(graph)
+        for negative in subcaption.negatives:
+            for edit in negative.edits:
+                edits += 1
+                original = lemmas.get(edit.original.lower(), edit.original.lower())
+                term = edit.term_id.partition(":")[2].replace("-", " ")
+                if negative.kind == "relation":
+                    original, term = original.split(" ")[0], term.split(" ")[0]
+                part = part_of[negative.kind]
+                if original == term or _related(wordnet, original, term, part):
+                    found += 1
+                    examples.append(f"{edit.original} -> {edit.replacement}")
+    return {
+        "edits checked": f"{edits:,}",
+        "related": f"{found} {Counter(examples).most_common(5) if found else ''}",
+    }
+
+
+def _lemmas(graph: SceneGraph) -> dict[str, str]:
+    lemmas = {entity.head.lower(): entity.lemma for entity in graph.entities}
+    lemmas.update((each.text.lower(), each.lemma) for entity in graph.entities for each in entity.attributes)
+    lemmas.update((relation.text.lower(), relation.lemma) for relation in graph.relations)
+    return lemmas
+
+
+def _related(wordnet: WordNet, original: str, term: str, part: Part) -> bool:
+    for word in {original, original.rpartition(" ")[2]}:
+        for first in wordnet.senses(word, part):
+            for second in wordnet.senses(term, part):
+                if first.name in wordnet.ancestors(second.name) or second.name in wordnet.ancestors(
+                    first.name
+                ):
+                    return True
+    return False
+
+
+def check_grammar(made: list[Subcaption], graphs: list[SceneGraph]) -> dict[str, str]:
+    """Number of nouns against `inflect`, verb forms against the original's ending, articles by sound."""
+    import inflect  # type: ignore[import-not-found]
+
+    engine = inflect.engine()
+    checked, slips, examples = 0, 0, Counter[str]()
+    for subcaption, graph in zip(made, graphs, strict=True):
+        tags = {entity.head.lower(): entity.tag for entity in graph.entities}
+        tags.update((relation.text.lower(), relation.tag) for relation in graph.relations)
+        for negative in subcaption.negatives:
+            for edit in negative.edits:
+                tag = tags.get(edit.original.lower(), "")
+                term = edit.term_id.partition(":")[2].replace("-", " ")
+                right = _agrees(engine, negative.kind, edit.replacement.lower(), term=term, tag=tag)
+                checked += 1
+                if not right:
+                    slips += 1
+                    examples[f"{edit.original} ({tag}) -> {edit.replacement}"] += 1
+            article = re.search(r"\b(an?) (\w+)", negative.text.lower())
+            if article:
+                checked += 1
+                slips += engine.an(article[2]).split()[0] != article[1]
+    return {
+        "edits checked": f"{checked:,}",
+        "slips": f"{slips} ({slips / checked:.2%}) {examples.most_common(6)}",
+    }
+
+
+def _agrees(engine: Any, kind: str, text: str, *, term: str, tag: str) -> bool:
+    first, last, noun = text.partition(" ")[0], text.rpartition(" ")[2], term.rpartition(" ")[2]
+    if kind == "object" and tag in ("NNS", "NNPS"):
+        forms = {engine.plural_noun(noun), noun + "s", noun + "es"}
+        return last in forms or bool(engine.singular_noun(last)) or " of " in text
+    if kind == "object" and tag in ("NN", "NNP"):
+        return text.replace("-", " ") == term
+    endings = {"VBG": ("ing",), "VBZ": ("s",)}.get(tag)
+    if kind == "relation" and endings:
+        return first.endswith(endings)
+    return not (kind == "relation" and tag in ("VBD", "VBN") and first.endswith("ing"))
+
+
+def check_form(made: list[Subcaption], *, seed: int = 0) -> dict[str, str]:
+    """Area under the ROC curve of a logistic regression told to tell negatives from positives by form alone.
+
+    TF-IDF over function words, and length, words, characters per word, longest word, hyphens, capitals, punctuation,
+    double spaces. Trained on one half of the captions, measured on the other; one negative per caption.
+    """
+    pairs = [(s.positive, n.text, n.kind) for s in made if s.negatives for n in s.negatives[:1]]
+    random.Random(seed).shuffle(pairs)
+    half = len(pairs) // 2
+    results = {}
+    for kind in ("all kinds", "attribute", "relation", "object"):
+        train, test = (
+            [p for p in part if kind in ("all kinds", p[2])] for part in (pairs[:half], pairs[half:])
+        )
+        results[kind] = f"{_area(*_features(train), *_features(test)):.3f} (n = {len(test)})"
+    return results
+
+
+def _features(pairs: Sequence[tuple[str, str, str]]) -> tuple[np.ndarray, np.ndarray]:
+    rows, labels = [], []
+    for pair in pairs:
+        for label, text in enumerate(pair[:2]):
+            words = text.lower().split(" ")
+            form = [len(text), len(words), len(text) / len(words), max(map(len, words)), text.count("-")]
+            form += [sum(map(str.isupper, text)), text[:1].isupper(), text.count("  ")]
+            form.append(sum(not character.isalnum() and character not in " -" for character in text))
+            rows.append([words.count(word) / len(words) for word in FUNCTION_WORDS] + form)
+            labels.append(label)
+    return np.array(rows, float), np.array(labels, float)
+
+
+def _area(train: np.ndarray, train_labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray) -> float:
+    words = len(FUNCTION_WORDS)
+    rarity = np.log((1 + len(train)) / (1 + (train[:, :words] > 0).sum(0))) + 1
+    train, test = train.copy(), test.copy()
+    train[:, :words] *= rarity
+    test[:, :words] *= rarity
+    mean, spread = train.mean(0), train.std(0) + 1e-9
+    weights = _fit(np.hstack([(train - mean) / spread, np.ones((len(train), 1))]), train_labels)
+    scores = np.hstack([(test - mean) / spread, np.ones((len(test), 1))]) @ weights
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    positives = test_labels.sum()
+    total = len(test_labels) - positives
+    return float((ranks[test_labels == 1].sum() - positives * (positives + 1) / 2) / (positives * total))
+
+
+def _fit(rows: np.ndarray, labels: np.ndarray, *, steps: int = 600, rate: float = 0.05) -> np.ndarray:
+    weights, mean, square = (np.zeros(rows.shape[1]) for _ in range(3))
+    for step in range(1, steps + 1):
+        gradient = rows.T @ (1 / (1 + np.exp(-rows @ weights)) - labels) / len(labels) + 1e-3 * weights
+        mean = 0.9 * mean + 0.1 * gradient
+        square = 0.999 * square + 0.001 * gradient**2
+        weights -= rate * mean / (1 - 0.9**step) / (np.sqrt(square / (1 - 0.999**step)) + 1e-8)
+    return weights
+
+
+def check_speed(captions: list[Caption], graphs: list[SceneGraph], lexicons: Lexicons) -> dict[str, str]:
+    """Captions per second of CPU time, parse excluded; best of five passes, beside a fixed loop as a yardstick."""
+    results = {"yardstick: additions per second": f"{_yardstick():,.0f}"}
+    for negatives, views in ((10, 0), (10, 4), (1, 0)):
+        options = SubcaptionOptions(num_negatives=negatives, num_views=views)
+
+        def once(options: SubcaptionOptions = options) -> None:
+            for caption, graph in zip(captions, graphs, strict=True):
+                make_subcaption(caption, graph, lexicons, options)
+
+        once()
+        best = min(_seconds(once) for _ in range(5))
+        results[f"{negatives} negatives, {views} views"] = f"{len(captions) / best:,.0f} captions/s"
+    return results
+
+
+def _yardstick() -> float:
+    def once() -> None:
+        total = 0
+        for number in range(1_000_000):
+            total += number
+
+    return 1_000_000 / min(_seconds(once) for _ in range(5))
+
+
+def _seconds(function: Callable[[], None]) -> float:
+    gc.collect()
+    start = time.process_time()
+    function()
+    return time.process_time() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--captions", type=int, default=20_000)
+    parser.add_argument("--wordnet", default="auto")
+    parser.add_argument("--only", default="speed,wordnet,grammar,form")
+    arguments = parser.parse_args()
+    only = arguments.only.split(",")
+    captions = read_captions(arguments.data, arguments.captions)
+    graphs = list(CaptionParser().parse(caption.caption for caption in captions))
+    lexicons = load_lexicons()
+    made = [
+        make_subcaption(c, g, lexicons, SubcaptionOptions(num_views=0))
+        for c, g in zip(captions, graphs, strict=True)
+    ]
+    status = Counter(subcaption.status for subcaption in made)
+    kinds = Counter(negative.kind for subcaption in made for negative in subcaption.negatives)
+    print(f"{len(captions):,} captions: {dict(status)}; negatives {dict(kinds)}; with a relation", end=" ")
+    print(
+        f"{sum(bool(graph.relations) for graph in graphs if graph.status == OK) / len(graphs):.1%}"
+        "\n\n| what | measured |\n| --- | --- |"
+    )
+    checks: dict[str, Callable[[], dict[str, str]]] = {
+        "speed": lambda: check_speed(captions[:4_000], graphs[:4_000], lexicons),
+        "wordnet": lambda: check_wordnet(made, graphs, read_wordnet(arguments.wordnet)),
+        "grammar": lambda: check_grammar(made, graphs),
+        "form": lambda: check_form(made),
+    }
+    for name, check in checks.items():
+        if name in only:
+            for what, value in check().items():
+                print(f"| {name}: {what} | {value} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
