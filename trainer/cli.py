@@ -134,7 +134,10 @@ def defend(
         str, typer.Option(help="K, samples drawn afresh each epoch that bring sub-captions; or all.")
     ] = "1000",
     triples_enter: Annotated[
-        str, typer.Option(help="in-step, every-step or extra-steps: see docs.")
+        str,
+        typer.Option(
+            help="in-step: where their samples fall; every-step: beside every batch, cycled; extra-steps: at the end."
+        ),
     ] = "in-step",
     triples_per_step: Annotated[
         int | None, typer.Option(help="every-step: how many. Default: batch size.")
@@ -432,7 +435,7 @@ def _print_summary(summary: dict[str, Any]) -> None:
 
 def main() -> None:
     """The console entry point."""
-    # Idle threads sleep instead of spinning: beside other work, spinning makes a step on two cores several times slower.
+    # Idle threads sleep instead of spinning, which makes a step on two busy cores several times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
     run_app(app, "trainer")
 
