@@ -18,9 +18,14 @@ from pipeline.schema import SceneGraph
 
 Words = tuple[str, ...]
 
-NUMBERS = {word: str(value) for value, word in enumerate("one two three four five six seven eight nine ten".split(), 1)}
+NUMBERS = {
+    word: str(value)
+    for value, word in enumerate(re.findall(r"\w+", "one two three four five six seven eight nine ten"), 1)
+}
 ARTICLES = frozenset({"a", "an", "the"})
-NO_VERBS = frozenset("in on of at to by for with from over under near behind above inside into left right".split())
+NO_VERBS = frozenset(
+    re.findall(r"\w+", "in on of at to by for with from over under near behind above inside into left right")
+)
 
 
 @cache
@@ -51,7 +56,11 @@ def relation(text: str) -> str:
             continue
         tag = "VBG" if word.endswith("ing") else "VBZ" if word.endswith("s") else "VBN"
         form = morphology().lemma(word, tag)
-        known = form != word and word not in NO_VERBS and (form in verbs() or word in morphology().irregular["verb"])
+        known = (
+            form != word
+            and word not in NO_VERBS
+            and (form in verbs() or word in morphology().irregular["verb"])
+        )
         found.append(form if known else word)
     while len(found) > 1 and found[0] in ("be", "to"):
         found = found[1:]
@@ -91,6 +100,14 @@ def graph_tuples(graph: SceneGraph) -> set[Words]:
         found |= {(name, "is", attribute(each.text)) for each in entity.attributes}
     used = {word for words in found for word in (words[0], words[2] if words[1] != "is" else "")}
     return found | {(name,) for name in names if name not in used}
+
+
+def triples(graph: SceneGraph) -> set[Words]:
+    """The relations alone, as written: how far two parsers agree on the same caption with the same rules."""
+    return {
+        (graph.entities[each.subject].head, each.text, graph.entities[each.object].head)
+        for each in graph.relations
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

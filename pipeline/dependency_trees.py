@@ -75,7 +75,11 @@ class Tree:
         elif (
             self.lowers[preposition] == "of"
             and self.is_noun(index)
-            and (word in graph_words.MEASURE_NOUNS or word in graph_words.SCENE_NOUNS)
+            and (
+                word in graph_words.MEASURE_NOUNS
+                # "a room with views of the sea" has the views, "a photo of a dog" has the dog
+                or (word in graph_words.SCENE_NOUNS and self.labels[noun] != "pobj")
+            )
         ):
             self.passed_through[noun] = index
 

@@ -1,0 +1,139 @@
+"""The bundled parser against its teacher: speed, agreement, memory, size.
+
+    python benchmarks/caption_parser.py --data ../shared/data --teacher ../shared/data/en_core_web_sm
+
+Speeds are CPU time of one process on one thread, the systems in turn in every round, and the best round of each, so
+that the ratios hold on a busy machine too. Captions were never trained on: the `test` parts of `corpus.py`.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from graph_scores import Score, score, triples
+
+from pipeline.caption_parser.corpus import SourceCaption, read_all
+from pipeline.graph_building import build_graph
+from pipeline.scene_graphs import BUNDLED_FOLDER, CaptionParser, reference_rules, to_tree
+
+NUM_SPEED_CAPTIONS = 1_200
+NUM_ONE_AT_A_TIME = 300
+NUM_AGREEMENT_CAPTIONS = 2_000
+SOURCES = {"coco": ("coco",), "flickr": ("flickr8k", "flickr30k"), "cc3m": ("cc3m_tsv", "cc3m_csv")}
+
+
+def measure_speed(captions: list[str], teacher: CaptionParser, *, rounds: int) -> dict[str, float]:
+    """Seconds of CPU per caption, the best round of each system."""
+    bundled = CaptionParser()
+    nlp = teacher._nlp
+    reference = reference_rules()
+    reference.nlp = nlp
+
+    def one_at_a_time() -> None:
+        for caption in captions[:NUM_ONE_AT_A_TIME]:
+            reference.parse(caption)
+
+    def teacher_with_rules() -> None:
+        for doc in nlp.pipe(captions):
+            build_graph(to_tree(doc))
+
+    systems: dict[str, tuple[Callable[[], object], int]] = {
+        "bundled parser, default rules": (lambda: list(bundled.parse(captions)), len(captions)),
+        "en_core_web_sm by nlp.pipe, default rules": (teacher_with_rules, len(captions)),
+        "en_core_web_sm by nlp.pipe, no rules": (lambda: list(nlp.pipe(captions)), len(captions)),
+        "SceneGraphParser one at a time": (one_at_a_time, NUM_ONE_AT_A_TIME),
+    }
+    best = dict.fromkeys(systems, float("inf"))
+    for _ in range(rounds):
+        for name, (run, count) in systems.items():
+            start = time.process_time()
+            run()
+            best[name] = min(best[name], (time.process_time() - start) / count)
+    return best
+
+
+def measure_agreement(captions: list[SourceCaption], teacher: CaptionParser) -> dict[str, dict[str, float]]:
+    """Per source: shares of tokens with the teacher's tag, head, head and label; F1 of noun chunks and of triples."""
+    bundled = CaptionParser()
+    found: dict[str, dict[str, float]] = {}
+    for name, sources in SOURCES.items():
+        texts = [each.text for each in captions if each.part == "test" and each.source in sources]
+        texts = texts[:: max(1, len(texts) // NUM_AGREEMENT_CAPTIONS)]
+        tokens = tags = heads = labels = 0
+        chunks: list[tuple[set[tuple[int, int]], set[tuple[int, int]]]] = []
+        for ours, theirs in zip(bundled._nlp.pipe(texts), teacher._nlp.pipe(texts), strict=True):
+            chunks.append(
+                ({(c.start, c.end) for c in theirs.noun_chunks}, {(c.start, c.end) for c in ours.noun_chunks})
+            )
+            for one, other in zip(ours, theirs, strict=True):
+                tokens += 1
+                tags += one.tag_ == other.tag_
+                heads += one.head.i == other.head.i
+                labels += one.head.i == other.head.i and one.dep_ == other.dep_
+        graphs = score(
+            (triples(theirs), triples(ours))
+            for ours, theirs in zip(bundled.parse(texts), teacher.parse(texts), strict=True)
+        )
+        found[name] = {
+            "captions": len(texts), "tag": tags / tokens, "head": heads / tokens, "head and label": labels / tokens,
+            "noun chunk F1": chunk_score(chunks).f1, "triple F1": graphs.f1,
+        }  # fmt: skip
+    return found
+
+
+def chunk_score(pairs: list[tuple[set[tuple[int, int]], set[tuple[int, int]]]]) -> Score:
+    return Score(
+        num_gold=sum(len(gold) for gold, _ in pairs),
+        num_predicted=sum(len(ours) for _, ours in pairs),
+        num_both=sum(len(gold & ours) for gold, ours in pairs),
+    )
+
+
+PEAK = """
+import resource, sys
+from pipeline.scene_graphs import CaptionParser
+captions = (f"a man{i} riding a red bike{i % 977} on the street{i % 7919}" for i in range(int(sys.argv[1])))
+assert sum(1 for _ in CaptionParser().parse(captions)) == int(sys.argv[1])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def measure_memory(num_captions: int) -> int:
+    """Peak memory in MiB of a process that parses so many captions, every third word of which is new."""
+    result = subprocess.run(
+        [sys.executable, "-c", PEAK, str(num_captions)], capture_output=True, text=True, check=True
+    )
+    return int(result.stdout)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--teacher", required=True)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    captions = list(read_all(arguments.data))
+    teacher = CaptionParser(arguments.teacher)
+    web = [each.text for each in captions if each.part == "test" and each.source == "cc3m_tsv"]
+    seconds = measure_speed(web[:NUM_SPEED_CAPTIONS], teacher, rounds=arguments.rounds)
+    ours = seconds["bundled parser, default rules"]
+    for name, value in seconds.items():
+        print(f"{name:45s} {1 / value:8.0f} captions/s  {value / ours:6.2f}x the bundled parser's time")
+    for name, values in measure_agreement(captions, teacher).items():
+        print(name, json.dumps({key: round(value, 4) for key, value in values.items()}))
+    size = sum(path.stat().st_size for path in BUNDLED_FOLDER.rglob("*") if path.is_file())
+    print(
+        f"size {size / 1e6:.2f} MB; peak memory",
+        {n: f"{measure_memory(n)} MiB" for n in (2_000, 20_000, 60_000)},
+    )
+
+
+if __name__ == "__main__":
+    main()
