@@ -84,7 +84,12 @@ def augment_captions(
     from pipeline.subcaptions import SubcaptionOptions
 
     stages = ("captions", "scene_graphs", "subcaptions") + (("shards",) if shards else ())
-    subcaptions = SubcaptionOptions(num_negatives=negatives, num_views=views, hardness=hardness, seed=seed)
+    subcaptions = SubcaptionOptions(
+        num_negatives=negatives,
+        num_views=views,
+        hardness=hardness,  # type: ignore[arg-type]  # checked there
+        seed=seed,
+    )
     _run(
         out,
         stages,
