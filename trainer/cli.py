@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -40,7 +40,7 @@ Checkpoint = Annotated[
     ),
 ]
 Activation = Annotated[
-    str | None,
+    Literal["quickgelu", "gelu"] | None,
     typer.Option(
         "--activation", help="quickgelu or gelu, for weights that do not say which they were trained with."
     ),
@@ -70,7 +70,7 @@ MaxGradientNorm = Annotated[
     float | None, typer.Option(help="Scale gradients down to this norm. Default: never.")
 ]
 Resize = Annotated[
-    str | None,
+    Literal["shortest", "squash", "random-crop"] | None,
     typer.Option(
         help="How images become square: shortest, squash, random-crop. Default: as in the model's evaluation."
     ),
@@ -81,12 +81,17 @@ Workers = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")]
 Precision = Annotated[
-    str, typer.Option(help="auto, fp32, bf16, amp (fp16). auto: fp32 on the CPU, bf16 on a GPU.")
+    Literal["auto", "fp32", "bf16", "amp"],
+    typer.Option(help="auto, fp32, bf16, amp (fp16). auto: fp32 on the CPU, bf16 on a GPU."),
 ]
 BatchNorm = Annotated[
-    str, typer.Option(help="A ResNet's batch statistics: train, or frozen (running ones, kept).")
+    Literal["train", "frozen"],
+    typer.Option(help="A ResNet's batch statistics: train, or frozen (running ones, kept)."),
 ]
-Storage = Annotated[str, typer.Option(help="fp32 or fp16: how checkpoints are stored; fp16 halves the file.")]
+Storage = Annotated[
+    Literal["fp32", "fp16"],
+    typer.Option(help="fp32 or fp16: how checkpoints are stored; fp16 halves the file."),
+]
 SaveEvery = Annotated[
     int | None, typer.Option(help="Steps between saved states to continue from. Default: epochs' ends.")
 ]
@@ -114,7 +119,10 @@ def defend(
     ] = None,
     checkpoint: Checkpoint = None,
     model: Model = None,
-    method: Annotated[str, typer.Option(help="ft, cleanclip or cleanerclip.")] = "cleanerclip",
+    method: Annotated[
+        Literal["ft", "cleanclip", "cleanerclip"],
+        typer.Option(help="Which losses: the CLIP loss alone; with CleanCLIP's; with the counterfactual."),
+    ] = "cleanerclip",
     clean_weight: Annotated[float, typer.Option(help="lambda1, the weight of CleanCLIP's loss.")] = 1.0,
     in_modal_weight: Annotated[
         float, typer.Option(help="Of the in-modal term within CleanCLIP's loss.")
@@ -125,7 +133,8 @@ def defend(
     tau_positive: Annotated[float, typer.Option(help="Temperature of the positive sub-captions.")] = 0.3,
     tau_negative: Annotated[float, typer.Option(help="Temperature of the counterfactual ones.")] = 0.3,
     negatives: Annotated[
-        str, typer.Option(help="in-batch: all of the step's; own: only the sample's own.")
+        Literal["in-batch", "own"],
+        typer.Option(help="in-batch: all of the step's; own: only the sample's own."),
     ] = "in-batch",
     text_to_image_negatives: Annotated[
         bool, typer.Option(help="Negatives in the text-to-image direction, too.")
@@ -134,7 +143,7 @@ def defend(
         str, typer.Option(help="K, samples drawn afresh each epoch that bring sub-captions; or all.")
     ] = "1000",
     triples_enter: Annotated[
-        str,
+        Literal["in-step", "every-step", "extra-steps"],
         typer.Option(
             help="in-step: where their samples fall; every-step: beside every batch, cycled; extra-steps: at the end."
         ),
@@ -172,7 +181,7 @@ def defend(
     counterfactual = CounterfactualOptions(
         tau_positive=tau_positive,
         tau_negative=tau_negative,
-        negatives=negatives,  # type: ignore[arg-type]
+        negatives=negatives,
         text_to_image_negatives=text_to_image_negatives,
     )
     summary = start(
@@ -181,11 +190,11 @@ def defend(
         image_shards=image_shards,
         model=model,
         checkpoint=checkpoint,
-        activation=_activation(activation),
+        activation=activation,
         out=out,
         resume=resume,
         method=MethodOptions(
-            method=method,  # type: ignore[arg-type]
+            method=method,
             clean_weight=clean_weight,
             in_modal_weight=in_modal_weight,
             counterfactual_weight=counterfactual_weight,
@@ -195,9 +204,9 @@ def defend(
             batch_size=batch_size,
             seed=seed,
             triples=_number_or_all(triples),
-            triples_enter=triples_enter,  # type: ignore[arg-type]
+            triples_enter=triples_enter,
             triples_per_step=triples_per_step,
-            resize=resize,  # type: ignore[arg-type]
+            resize=resize,
             shuffle_buffer=shuffle_buffer,
             workers=workers,
         ),
@@ -207,9 +216,9 @@ def defend(
         options=TrainOptions(
             epochs=epochs,
             device=device,
-            precision=precision,  # type: ignore[arg-type]
-            batch_norm=batch_norm,  # type: ignore[arg-type]
-            storage=storage,  # type: ignore[arg-type]
+            precision=precision,
+            batch_norm=batch_norm,
+            storage=storage,
             save_every=save_every,
             log_every=log_every,
         ),
@@ -273,14 +282,14 @@ def attack(
         shards=training_shards(shards, manifest),
         model=model,
         checkpoint=checkpoint,
-        activation=_activation(activation),
+        activation=activation,
         out=out,
         resume=resume,
         method=MethodOptions(method="ft"),
         batches=BatchOptions(
             batch_size=batch_size,
             seed=seed,
-            resize=resize,  # type: ignore[arg-type]
+            resize=resize,
             shuffle_buffer=shuffle_buffer,
             workers=workers,
         ),
@@ -290,9 +299,9 @@ def attack(
         options=TrainOptions(
             epochs=epochs,
             device=device,
-            precision=precision,  # type: ignore[arg-type]
-            batch_norm=batch_norm,  # type: ignore[arg-type]
-            storage=storage,  # type: ignore[arg-type]
+            precision=precision,
+            batch_norm=batch_norm,
+            storage=storage,
             save_every=save_every,
             log_every=log_every,
         ),
@@ -351,7 +360,7 @@ def evaluate(
         classnames=None if classnames is None else read_classnames(classnames),
         templates=None if templates is None else read_lines(templates),
     )
-    clip = load_model(model, checkpoint=checkpoint, activation=_activation(activation))
+    clip = load_model(model, checkpoint=checkpoint, activation=activation)
     clip.model.to(find_device(device))
     loaded = None if trigger is None else load_trigger(trigger, image_size=clip.image_size, seed=seed)
     result = evaluate_zero_shot(clip, labelled, trigger=loaded, target=target, batch_size=batch_size)
@@ -414,12 +423,6 @@ def _number_or_all(text: str) -> int | None:
     if not text.isdigit() or int(text) < 1:
         raise UserError(f"triples must be a number of at least 1, or all, not {text!r}")
     return int(text)
-
-
-def _activation(text: str | None) -> Any:
-    if text not in (None, "quickgelu", "gelu"):
-        raise UserError(f"activation must be quickgelu or gelu, not {text!r}")
-    return text
 
 
 def _print_summary(summary: dict[str, Any]) -> None:
