@@ -58,6 +58,7 @@ def write_options(out: Path, record: Mapping[str, Any], *, resume: bool) -> str:
             raise UserError(
                 f"{out} was started with other options ({', '.join(changed)}); give the same to resume it"
             )
+        text = json.dumps(before, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -65,7 +65,7 @@ def start(
         "shards": shards,
         "shards_sha256": hash_shards(index.shards),
         "image_shards": image_shards,
-        "image_shards_sha256": hash_shards(tuple(shard for shard in index.image_shards if shard is not None)),
+        "image_shards_sha256": hash_shards(tuple(filter(None, index.image_shards))) if image_shards else None,
         "samples": len(index.keys),
         "method": asdict(method),
         "batches": asdict(batches),
