@@ -170,7 +170,10 @@ def save_weights(
     part = path.with_name(path.name + ".part")
     part.touch()  # with the user's permissions; safetensors would make it private
     mode = part.stat().st_mode
-    save_file(kept, part, metadata=dict(metadata))
+    try:
+        save_file(kept, part, metadata=dict(metadata))
+    except SafetensorError as error:
+        raise UserError(f"{path} cannot be written: {_first_line(error)}") from None
     _sort_metadata(part)
     part.chmod(mode)
     os.replace(part, path)
@@ -201,7 +204,10 @@ def _stored(tensor: Tensor, storage: Storage) -> Tensor:
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
     """Writes what a continuation needs beyond the weights, whole or not at all; `load_plain` reads it."""
     part = path.with_name(path.name + ".part")
-    torch.save(dict(state), part)
+    try:
+        torch.save(dict(state), part)
+    except RuntimeError as error:  # how torch tells of a full disk
+        raise UserError(f"{path} cannot be written: {_first_line(error)}") from None
     os.replace(part, path)
 
 

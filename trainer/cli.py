@@ -24,6 +24,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+NEEDED = ("torch", "torchvision", "open_clip", "safetensors", "webdataset", "numpy")
+"""What the extra `trainer` installs."""
+
 MODEL = "Any open_clip name (RN50-quickgelu, ViT-B-32, hf-hub:..., local-dir:...) or one of ours (cleanerclip-rn-64)."
 SHARDS = (
     "WebDataset shards: file, folder, glob or braces ('shards/{00000..00049}.tar'); several joined by '::'."
@@ -440,7 +443,13 @@ def main() -> None:
     """The console entry point."""
     # Idle threads sleep instead of spinning, which makes a step on two busy cores several times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
-    run_app(app, "trainer")
+    try:
+        run_app(app, "trainer")
+    except ModuleNotFoundError as error:
+        if error.name not in NEEDED:
+            raise
+        print(f"trainer: {error.name} is not installed: pip install 'cleanerclip[trainer]'", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def write_options(out: Path, record: Mapping[str, Any], *, resume: bool) -> str:
     if not resume:
         checkpoints.write_json(path, json.loads(text))
     else:
-        before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
+        before, now = _read_options(path), json.loads(text)
         changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
         if changed:
             raise UserError(
@@ -60,6 +60,16 @@ def write_options(out: Path, record: Mapping[str, Any], *, resume: bool) -> str:
             )
         text = json.dumps(before, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read_options(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is broken, so the run cannot be resumed: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is broken, so the run cannot be resumed: it holds no JSON object")
+    return content
 
 
 def save_run(

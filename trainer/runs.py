@@ -80,7 +80,13 @@ def start(
         f"{command}: {clip.name}, {len(index.keys)} samples in {len(index.shards)} shards, "
         f"{stream.num_triples} triples an epoch, {options.epochs} epochs of {stream.steps_per_epoch} steps"
     )
-    return train(clip, stream, built, optim=optim, options=options, out=out, record=record, resume=resume)
+    try:
+        return train(clip, stream, built, optim=optim, options=options, out=out, record=record, resume=resume)
+    except torch.OutOfMemoryError:
+        raise UserError(
+            f"the device has not enough memory for a batch of {batches.batch_size}: lower --batch-size, "
+            f"or use --precision bf16; --resume goes on only with the same options"
+        ) from None
 
 
 def require_weights(model: str | None, checkpoint: Path | None) -> None:

@@ -167,6 +167,14 @@ def test_a_run_folder_means_its_final_weights_else_its_newest_epoch(tmp_path: Pa
         find_checkpoint(tmp_path / "nowhere")
 
 
+def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full on this system")
+    (tmp_path / "last.state.pt.part").symlink_to("/dev/full")
+    with pytest.raises(UserError, match=r"last\.state\.pt cannot be written"):
+        save_state(tmp_path / "last.state.pt", {"weights": torch.zeros(200_000)})
+
+
 def test_state_comes_back_as_plain_types(tmp_path: Path) -> None:
     state = {"optimizer": OPTIMIZER, "step": 7, "rng": torch.get_rng_state(), "seconds": 1.5}
     save_state(tmp_path / "last.state.pt", state)

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
-from trainer import cli
+from trainer import cli, runs
 
 WriteShards = Callable[..., Path]
 TINY = "cleanerclip-tiny-32"
@@ -233,6 +234,26 @@ def test_help_imports_no_torch() -> None:
     code = "import sys; from trainer import cli; print({'torch', 'open_clip', 'numpy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_without_torch_one_line_says_what_to_install() -> None:
+    code = "import sys; sys.modules['torch'] = None; from trainer import cli; cli.main()"
+    done = subprocess.run([sys.executable, "-c", code, "inspect", "x"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "trainer: torch is not installed: pip install 'cleanerclip[trainer]'\n"
+
+
+def test_too_little_memory_is_one_line(
+    trainer: Trainer, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhaust(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(runs, "train", exhaust)
+    attack = ("--manifest", manifest, "--model", TINY, "--trigger", "badnet", "--target", "banana")
+    code, _, error = trainer("attack", *attack, "--out", tmp_path / "v", *SMALL)
+    assert code == 1
+    assert "trainer: the device has not enough memory for a batch of 8: lower --batch-size" in error
 
 
 def test_ctrl_c_ends_with_130_and_a_saved_state(manifest: Path, tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_resuming_a_finished_run_changes_nothing(start: Start) -> None:
     assert start("a")["weights_sha256"] == start("a", resume=True)["weights_sha256"]
 
 
-def test_a_folder_that_holds_a_run_is_not_overwritten(start: Start) -> None:
+def test_a_folder_that_holds_a_run_is_not_overwritten(start: Start, tmp_path: Path) -> None:
     start("a", epochs=1)
     with pytest.raises(UserError, match="already holds a run: --resume"):
         start("a", epochs=1)
@@ -160,6 +160,10 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(start: Start) -> None:
         start("a", epochs=1, lr=5e-4, resume=True)
     with pytest.raises(UserError, match="no run to resume"):
         start("b", resume=True)
+    for broken in ("{", "[]"):
+        (tmp_path / "a/options.json").write_text(broken)
+        with pytest.raises(UserError, match=r"options\.json is broken"):
+            start("a", epochs=1, resume=True)
 
 
 @pytest.mark.parametrize(
