@@ -11,7 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, islice
 from typing import Final
 
 from pipeline.lexicons import BANDS, Lexicon, Lexicons
@@ -23,6 +23,8 @@ SINGULAR, PLURAL = range(2)
 LOWER, CAPITAL, UPPER = range(3)
 SPREAD: Final = 0.15
 """How far from those of its original's size a term is drawn, as a share of its band."""
+MIN_SPREAD: Final = 40
+"""But no fewer entries than this: small bands are drawn from whole."""
 MIN_PHRASES: Final = 25
 """Verb phrases a preposition must have to be kept while the verb is replaced."""
 USUAL_PREPOSITIONS: Final = frozenset(
@@ -56,7 +58,7 @@ class Pool:
     otherwise negatives would be longer than positives, as rare words are long, and could be told by that alone.
     """
 
-    __slots__ = ("_centres", "bands", "lexicon")
+    __slots__ = ("_centres", "_entries", "bands", "lexicon")
 
     def __init__(self, lexicon: str, bands: Sequence[Sequence[Entry]]) -> None:
         self.lexicon = lexicon
@@ -64,6 +66,7 @@ class Pool:
             tuple(sorted(band, key=lambda entry: (_size(entry[1]), entry[1]))) for band in bands if band
         )
         """By frequency; each band is drawn from as often as any other."""
+        self._entries = list({entry[1]: entry for band in self.bands for entry in band}.values())
         self._centres: dict[tuple[int, int], tuple[tuple[tuple[Entry, ...], int, int, int], ...]] = {}
 
     def around(self, original: str) -> tuple[tuple[tuple[Entry, ...], int, int, int], ...]:
@@ -72,7 +75,7 @@ class Pool:
         found = self._centres.get(size)
         if found is None:
             found = self._centres[size] = tuple(
-                (band, len(band), _middle(band, size), max(2, round(SPREAD * len(band))))
+                (band, len(band), _middle(band, size), max(MIN_SPREAD, round(SPREAD * len(band))))
                 for band in self.bands
             )
         return found
@@ -219,7 +222,7 @@ def draw_near(slot: Slot, excluded: int, numbers: Iterator[int], caption: str) -
 def _walk(entries: list[Entry], excluded: int, numbers: Iterator[int], caption: str) -> Entry | None:
     """The first entry that fits, from a random one on."""
     first = next(numbers) % len(entries) if entries else 0
-    for entry in entries[first:] + entries[:first]:
+    for entry in chain(islice(entries, first, None), islice(entries, first)):
         if not excluded >> entry[0] & 1 and entry[1] not in caption and entry[2] not in caption:
             return entry
     return None

@@ -53,6 +53,7 @@ QUANTITIES: Final = frozenset(
     )
 )
 """Adjectives that count or point, as determiners do: they stay out of a positive."""
+_NO_ATTRIBUTES: Final = frozenset(("CD", "DT", "_SP", "IN", "PDT", "WDT"))
 _VERB_FORMS: Final = {
     "VBG": GERUND,
     "VBZ": THIRD_PERSON,
@@ -105,7 +106,7 @@ def make_subcaption(
     positive, status = "", graph.status
     negatives: tuple[Negative, ...] = ()
     if status == schema.OK:
-        drafted = _Draft(text, graph, lexicons)
+        drafted = _Draft(text, graph, lexicons, near=options.hardness != "random")
         positive = drafted.positive
         negatives = _negatives(drafted, options, caption.key)
         if options.num_negatives and not negatives:
@@ -163,6 +164,7 @@ class _Draft:
         "_graph",
         "_length",
         "_lexicons",
+        "_near",
         "_pieces",
         "_pools",
         "_slots",
@@ -172,8 +174,9 @@ class _Draft:
         "positive",
     )
 
-    def __init__(self, caption: str, graph: SceneGraph, lexicons: Lexicons) -> None:
+    def __init__(self, caption: str, graph: SceneGraph, lexicons: Lexicons, *, near: bool) -> None:
         self.caption = caption
+        self._near = near
         self.lowered = caption.lower()
         self._graph = graph
         self._lexicons = lexicons
@@ -183,11 +186,14 @@ class _Draft:
         self._slots: dict[Kind, list[Slot]] = {}
         relation = choose_relation(graph)
         if relation is None:
-            self._add_entity(graph.entities[0])
+            self._add_entity(graph.entities[0], None)
         else:
-            self._add_entity(graph.entities[relation.subject])
+            first, second = graph.entities[relation.subject], graph.entities[relation.object]
+            if relation.rule == "passive_agent":  # "elephants ridden by men" has men as its subject
+                first, second = second, first
+            self._add_entity(first, relation)
             self._add_relation(relation)
-            self._add_entity(graph.entities[relation.object])
+            self._add_entity(second, relation)
         self.positive = " ".join(self._pieces)
         excluded = {"attribute": self._excluded_attributes, "object": self._excluded_objects}
         excluded["relation"] = self._excluded_relations
@@ -195,18 +201,18 @@ class _Draft:
             kind: _Plan(self.positive, slots, excluded[kind]()) for kind, slots in self._slots.items()
         }
 
-    def _add_entity(self, entity: Entity) -> None:
+    def _add_entity(self, entity: Entity, relation: Relation | None) -> None:
         for attribute in entity.attributes:
-            if _describes(attribute):
+            if _describes(attribute, relation, entity.start):
                 text, start = self._add(attribute)
-                near = self._lexicons.attributes.near(text.lower())
+                near = self._lexicons.attributes.near(text.lower()) if self._near else 0
                 self._slots.setdefault("attribute", []).append(
                     Slot(start, text, self._pools.attributes, near=near)
                 )
         text, start = self._add(entity)
         objects, pools = self._lexicons.objects, self._pools
         pool = pools.objects[PLURAL if _is_plural(entity) else SINGULAR]
-        near = objects.near(entity.lemma) or objects.near(entity.lemma.rpartition(" ")[2])
+        near = self._near and (objects.near(entity.lemma) or objects.near(entity.lemma.rpartition(" ")[2]))
         self._slots.setdefault("object", []).append(Slot(start, text, pool, near=near))
 
     def _add_relation(self, relation: Relation) -> None:
@@ -216,12 +222,16 @@ class _Draft:
         if found is None:
             return
         pool, before, tail = found
-        near = relations.near(relation.lemma) or relations.near(relation.lemma.partition(" ")[0])
+        near = self._near and (
+            relations.near(relation.lemma) or relations.near(relation.lemma.partition(" ")[0])
+        )
         self._slots["relation"] = [Slot(start, text, pool, near=near, before=before, tail=tail)]
 
     def _add(self, element: Attribute | Entity | Relation) -> tuple[str, int]:
         """The element's text as it stands in the positive, and where it starts."""
         text = element.head if isinstance(element, Entity) else element.text
+        if isinstance(element, Relation) and element.rule == "passive_agent" and not text.endswith(" by"):
+            text += " by"
         if (
             text[:1].isupper()
             and element.tag[:3] != "NNP"
@@ -268,12 +278,17 @@ class _Draft:
         return excluded
 
 
-def _describes(attribute: Attribute) -> bool:
-    """Whether an attribute goes into the positive: a word or compound word, no number and no determiner."""
-    return (
-        attribute.tag not in ("CD", "DT", "_SP", "IN", "PDT", "WDT")
-        and attribute.text.replace("-", "").isalpha()
-    )
+def _describes(attribute: Attribute, relation: Relation | None, head_start: int) -> bool:
+    """Whether an attribute goes into the positive: one word or compound word, no number and no determiner.
+
+    Where the relation is a verb, another verb after the noun ("man walking and holding a drink") is no adjective.
+    """
+    tag = attribute.tag
+    if tag in _NO_ATTRIBUTES or attribute.lemma in QUANTITIES:
+        return False
+    if tag[:1] == "V" and relation is not None and relation.tag[:1] == "V" and attribute.start > head_start:
+        return False
+    return attribute.text.isalpha() or attribute.text.replace("-", "").isalpha()
 
 
 def _starts_sentence(caption: str, start: int, text: str) -> bool:
@@ -304,7 +319,7 @@ def _excluded_by_relation(relations: Lexicon, relation: Relation) -> int:
         if rest:  # "sitting on" says "on", "standing in front of" says "in front of" and "of"
             excluded |= relations.excluded("+" + rest) | relations.excluded("+" + rest.rpartition(" ")[2])
     elif rest:
-        excluded |= relations.excluded(lemma.rpartition(" ")[2])
+        excluded |= relations.excluded(verb) | relations.excluded(lemma.rpartition(" ")[2])
     return excluded
 
 
