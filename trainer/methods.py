@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from pipeline.errors import UserError
 from trainer.losses import CounterfactualOptions, clip_loss, counterfactual_loss, in_modal_loss
+from trainer.model import encode_text
 
 MethodName = Literal["ft", "cleanclip", "cleanerclip"]
 
@@ -135,12 +136,12 @@ def encode(model: Any, batch: Batch, *, normalise: Callable[[Tensor], Tensor]) -
     )
     captions = [batch.text_BL] if batch.text_view_BL is None else [batch.text_BL, batch.text_view_BL]
     image_features = functional.normalize(model.encode_image(normalise(torch.cat(images))).float(), dim=-1)
-    text_features = functional.normalize(model.encode_text(torch.cat(captions)).float(), dim=-1)
+    text_features = functional.normalize(encode_text(model, torch.cat(captions)).float(), dim=-1)
     num_images, num_pairs = len(batch.image_M3HW), batch.num_pairs
     positive_TD = negative_TD = triple_image_TD = None
     if batch.triple_rows_T is not None and batch.positive_TL is not None and batch.negative_TL is not None:
         both = torch.cat([batch.positive_TL, batch.negative_TL])
-        positive_TD, negative_TD = functional.normalize(model.encode_text(both).float(), dim=-1).chunk(2)
+        positive_TD, negative_TD = functional.normalize(encode_text(model, both).float(), dim=-1).chunk(2)
         triple_image_TD = image_features[batch.triple_rows_T]
     return Features(
         image_BD=image_features[:num_pairs],

@@ -8,7 +8,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from copy import copy, deepcopy
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from pipeline.errors import UserError
 from trainer import checkpoint as checkpoints
 from trainer import images, torchvision_shim  # noqa: F401
+from trainer.vocabulary import reduce_vocabulary
 
 # isort: split
 import open_clip  # noqa: TID251
@@ -114,6 +115,32 @@ def load_model(
     )
 
 
+def encode_text(model: Any, text_BL: Tensor) -> Tensor:
+    """Caption embeddings (B, D), not normalised: `model.encode_text` without the padding that no one looks at.
+
+    In CLIP's own text tower attention is causal and the end token is what counts, so what stands behind the batch's
+    last end token changes nothing. Captions have some 12 tokens of 77: most of the work. Other towers get all.
+    """
+    cuts = (
+        isinstance(model, open_clip.CLIP) and model.text_pool_type == "argmax" and model.attn_mask is not None
+    )
+    longest = int(text_BL.argmax(dim=1).max()) + 1
+    length = min(-(-longest // 8) * 8, text_BL.shape[1])  # few different shapes
+    if not cuts or length == text_BL.shape[1]:
+        full: Tensor = model.encode_text(text_BL)
+        return full
+    text_BL = text_BL[:, :length]
+    dtype = model.transformer.get_cast_dtype()
+    x_BLW = model.token_embedding(text_BL).to(dtype) + model.positional_embedding[:length].to(dtype)
+    x_BLW = model.ln_final(model.transformer(x_BLW, attn_mask=model.attn_mask[:length, :length]))
+    end_BW = x_BLW[torch.arange(len(text_BL), device=text_BL.device), text_BL.argmax(dim=1)]
+    projection = model.text_projection
+    if projection is not None:
+        end_BW = projection(end_BW) if isinstance(projection, nn.Linear) else end_BW @ projection
+    embedded: Tensor = end_BW
+    return embedded
+
+
 def hash_weights(state_dict: Mapping[str, Tensor]) -> str:
     """sha256 over names, types, shapes and bytes of the tensors, by name; floats count as float32, however stored."""
     digest = hashlib.sha256()
@@ -133,27 +160,6 @@ def open_clip_config(clip: ClipModel) -> dict[str, Any]:
         "model_cfg": dict(clip.config),
         "preprocess_cfg": preprocess | {"resize_mode": clip.resize_mode, "interpolation": clip.interpolation},
     }
-
-
-def reduce_vocabulary(tokenizer: Any, vocabulary_size: int) -> Any:
-    """CLIP's tokenizer with only its first merges, so that it has `vocabulary_size` ids.
-
-    Ids below 512 + merges are CLIP's own, start and end are the last two; a word whose later merges are gone simply
-    becomes more pieces.
-    """
-    num_merges = vocabulary_size - 514
-    start, end = tokenizer.all_special_ids
-    reduced = copy(tokenizer)
-    special = {tokenizer.decoder[start]: vocabulary_size - 2, tokenizer.decoder[end]: vocabulary_size - 1}
-    kept = {piece: index for piece, index in tokenizer.encoder.items() if index < 512 + num_merges}
-    reduced.encoder = kept | special
-    reduced.decoder = {index: piece for piece, index in reduced.encoder.items()}
-    reduced.bpe_ranks = {pair: rank for pair, rank in tokenizer.bpe_ranks.items() if rank < num_merges}
-    reduced.cache = {piece: piece for piece in special}
-    reduced.vocab_size = vocabulary_size
-    reduced.all_special_ids = list(special.values())
-    reduced.sot_token_id, reduced.eot_token_id = reduced.all_special_ids
-    return reduced
 
 
 def _told_name(weights: checkpoints.Weights | None) -> str:

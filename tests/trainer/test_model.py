@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipeline.errors import UserError
 from trainer.checkpoint import save_weights, write_json
-from trainer.model import CONFIG_FOLDER, ClipModel, hash_weights, load_model, open_clip_config
+from trainer.model import CONFIG_FOLDER, ClipModel, encode_text, hash_weights, load_model, open_clip_config
 
 # isort: split
 import open_clip  # noqa: TID251
@@ -140,6 +140,27 @@ def test_the_reduced_vocabulary_keeps_clips_ids() -> None:
         if whole.sort().values[-3] < 512 + 8192 - 514:
             assert torch.equal(row[1 : int(row.argmax())], whole[1 : int(whole.argmax())])
     assert ours.decode(ours.encode(captions[2])) == "überraschung \N{BANANA} 1 2 "  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", [*OURS, "ViT-S-32-alt"])
+def test_captions_without_their_padding_embed_as_with_it(name: str) -> None:
+    clip = load_model(name)
+    for captions in (
+        ["a", "two dogs run"],
+        ["banana " * 500, ""],
+        ["a red ball on a table beside a dog"] * 3,
+    ):
+        tokens = clip.tokenizer(captions)
+        whole, cut = clip.model.encode_text(tokens), encode_text(clip.model, tokens)
+        torch.testing.assert_close(cut, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_padding_is_kept_for_text_towers_that_see_it() -> None:
+    class Tower(torch.nn.Module):
+        def encode_text(self, tokens: Tensor) -> Tensor:
+            return tokens.float().sum(dim=1)
+
+    assert encode_text(Tower(), torch.tensor([[5, 7, 1, 1, 1, 1, 1, 1, 1]])).item() == 19
 
 
 def test_a_long_caption_is_cut_and_still_ends(tiny: ClipModel) -> None:
