@@ -90,7 +90,7 @@ def load_model(
     UserError otherwise, and for unknown names.
     """
     weights = None if checkpoint is None else checkpoints.read_weights(checkpoint)
-    name = name or _told_name(weights)
+    name = _open_clip_name(name or _told_name(weights))
     config = _find_config(name)
     if weights is not None:
         _settle_activation(name, config, weights, activation)
@@ -176,9 +176,14 @@ def _told_name(weights: checkpoints.Weights | None) -> str:
     )
 
 
+def _open_clip_name(name: str) -> str:
+    """OpenAI's and PAR's spelling (ViT-L/14@336px) as open_clip's (ViT-L-14-336)."""
+    return name if ":" in name else name.replace("/", "-").replace("@336px", "-336")
+
+
 def _find_config(name: str) -> dict[str, Any]:
     try:
-        config = open_clip.get_model_config(name if ":" in name else name.replace("/", "-"))
+        config = open_clip.get_model_config(name)
     except Exception as error:
         raise UserError(f"the model {name!r} cannot be found: {_first_line(error)}") from None
     if config is None:
@@ -208,11 +213,7 @@ def _settle_activation(
                 f"{weights.path} was trained with {by_file}, but {name} means {by_name}: "
                 f"choose the model name that says {by_file}, or --activation {by_file}"
             )
-    elif (
-        asked is None
-        and by_name == "gelu"
-        and f"{name.replace('/', '-')}-quickgelu" in open_clip.list_models()
-    ):
+    elif asked is None and by_name == "gelu" and f"{name}-quickgelu" in open_clip.list_models():
         raise UserError(
             f"{weights.path} does not say which activation it was trained with (OpenAI's weights and what was "
             f"fine-tuned from them: quickgelu; most others: gelu): --activation quickgelu or --activation gelu"

@@ -21,6 +21,9 @@ from trainer.learner import Learner
 from trainer.log import say
 from trainer.model import ClipModel, hash_weights, open_clip_config
 
+FREE_OPTIONS = ("workers", "log_every", "save_every")
+"""A resumed run may have others: they change no weight."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
@@ -44,22 +47,41 @@ def check_folder(out: Path, *, resume: bool) -> None:
         raise UserError(f"{out} already holds a run: --resume continues it, another --out starts a new one")
 
 
+def check_options(out: Path, record: Mapping[str, Any]) -> None:
+    """UserError where the run in `out` was started with other options; those that change no weight may differ."""
+    before = _that_matter(_read_options(out / "options.json"))
+    now = _that_matter(json.loads(_dump(record)))
+    changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+    if changed:
+        raise UserError(
+            f"{out} was started with other options ({', '.join(changed)}); give the same to resume it"
+        )
+
+
 def write_options(out: Path, record: Mapping[str, Any], *, resume: bool) -> str:
-    """Writes options.json and gives its sha256; where `resume`, the run must have been started with the same."""
+    """Writes options.json and gives its sha256; where `resume`, it stays as it was and must agree with `record`."""
     check_folder(out, resume=resume)
     path = out / "options.json"
-    text = json.dumps(record, sort_keys=True, default=str)
-    if not resume:
-        checkpoints.write_json(path, json.loads(text))
+    if resume:
+        check_options(out, record)
+        text = _dump(_read_options(path))
     else:
-        before, now = _read_options(path), json.loads(text)
-        changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
-        if changed:
-            raise UserError(
-                f"{out} was started with other options ({', '.join(changed)}); give the same to resume it"
-            )
-        text = json.dumps(before, sort_keys=True)
+        text = _dump(record)
+        checkpoints.write_json(path, json.loads(text))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _dump(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, sort_keys=True, default=str)
+
+
+def _that_matter(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        group: {name: value for name, value in options.items() if name not in FREE_OPTIONS}
+        if isinstance(options, dict)
+        else options
+        for group, options in record.items()
+    }
 
 
 def _read_options(path: Path) -> dict[str, Any]:

@@ -16,15 +16,16 @@ import torch
 import trainer
 from pipeline.errors import UserError
 from trainer.attacks import load_trigger
+from trainer.attacks.trigger import Trigger
 from trainer.batches import BatchOptions, BatchStream, Poison, check_samples
 from trainer.checkpoint import write_json
 from trainer.data import ShardIndex, find_shards, index_shards
 from trainer.log import say
 from trainer.methods import MethodOptions, build_method
-from trainer.model import Activation, ClipModel, load_model
+from trainer.model import Activation, load_model
 from trainer.optim import OptimOptions
 from trainer.poisoning import PoisonOptions, build_poison, choose_poisoned, poisoned_caption
-from trainer.run_folder import check_folder
+from trainer.run_folder import check_folder, check_options
 from trainer.train import TrainOptions, train
 
 
@@ -74,7 +75,12 @@ def start(
     }
     poison_function = None
     if poison is not None:
-        poison_function, record["poison"] = prepare_poison(poison, clip=clip, index=index, out=out)
+        trigger = load_trigger(poison.trigger, image_size=clip.image_size, seed=poison.seed)
+        record["poison"] = asdict(poison) | {"trigger_sha256": trigger.sha256}
+    if resume:
+        check_options(out, record)
+    if poison is not None:
+        poison_function = prepare_poison(poison, trigger, index=index, out=out)
     stream = BatchStream(index, clip, needs=built.needs, options=batches, poison=poison_function)
     say(
         f"{command}: {clip.name}, {len(index.keys)} samples in {len(index.shards)} shards, "
@@ -97,21 +103,17 @@ def require_weights(model: str | None, checkpoint: Path | None) -> None:
         )
 
 
-def prepare_poison(
-    poison: PoisonOptions, *, clip: ClipModel, index: ShardIndex, out: Path
-) -> tuple[Poison | None, dict[str, Any]]:
-    """The poison function and what options.json says of it; writes poisoned.json and the trigger into `out`."""
-    trigger = load_trigger(poison.trigger, image_size=clip.image_size, seed=poison.seed)
-    told = asdict(poison) | {"trigger_sha256": trigger.sha256}
+def prepare_poison(poison: PoisonOptions, trigger: Trigger, *, index: ShardIndex, out: Path) -> Poison | None:
+    """The poison function, None at rate 0; writes poisoned.json and the trigger into `out`."""
     poisoned = choose_poisoned(index.keys, poison)
     captions = {key: poisoned_caption(key, poison) for key in poisoned}
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "poisoned.json", {"target": poison.target, "count": len(poisoned), "captions": captions})
     if not poisoned:
-        return None, told
+        return None
     trigger.save(out / "trigger.safetensors")
     say(f"poisoned: {len(poisoned)} of {len(index.keys)} samples, listed in {out / 'poisoned.json'}")
-    return build_poison(trigger, poisoned, poison), told
+    return build_poison(trigger, poisoned, poison)
 
 
 def hash_shards(shards: tuple[Path, ...]) -> str:

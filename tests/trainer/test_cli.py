@@ -110,6 +110,17 @@ def test_attack_evaluate_defend_report_and_inspect(trainer: Trainer, manifest: P
     assert json.loads(out)["sha256"] == json.loads((run / "summary.json").read_text())["weights_sha256"]
 
 
+def test_a_refused_resume_leaves_the_run_as_it_was(trainer: Trainer, manifest: Path, tmp_path: Path) -> None:
+    attack = ("--manifest", manifest, "--model", TINY, "--trigger", "badnet", "--out", tmp_path / "v", *SMALL)
+    assert trainer("attack", *attack, "--target", "banana", "--rate", 0.25)[0] == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "v").rglob("*") if path.is_file()}
+    code, _, error = trainer("attack", *attack, "--target", "red", "--resume")
+    assert (code, "other options (poison)" in error) == (1, True)
+    assert before == {path: path.read_bytes() for path in (tmp_path / "v").rglob("*") if path.is_file()}
+    free = ("--workers", 2, "--log-every", 3)
+    assert trainer("attack", *attack, "--target", "banana", "--rate", 0.25, "--resume", *free)[0] == 0
+
+
 def test_weights_of_a_local_dir_need_no_checkpoint(trainer: Trainer, manifest: Path, tmp_path: Path) -> None:
     attack = ("--manifest", manifest, "--model", TINY, "--trigger", "badnet", "--target", "banana")
     trainer("attack", *attack, "--out", tmp_path / "v", *SMALL)

@@ -99,7 +99,7 @@ def test_weights_of_another_model_are_refused(tiny: ClipModel, tmp_path: Path) -
 def test_a_file_that_does_not_say_its_activation_must_be_told(tmp_path: Path) -> None:
     content = {"epoch": 1, "name": "x", "state_dict": {"logit_scale": torch.ones(())}, "optimizer": {}}
     torch.save(content, tmp_path / "a.pt")
-    for name in ("RN50", "ViT-B/32"):
+    for name in ("RN50", "ViT-B/32", "ViT-L/14@336px"):
         with pytest.raises(UserError, match="--activation quickgelu or --activation gelu"):
             load_model(name, checkpoint=tmp_path / "a.pt")
 
