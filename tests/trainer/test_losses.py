@@ -9,7 +9,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.errors import UserError
+from trainer import torchvision_shim  # noqa: F401
 from trainer.losses import CounterfactualOptions, clip_loss, counterfactual_loss, in_modal_loss, total_loss
+
+# isort: split
+import open_clip  # noqa: TID251
 
 B, D = 5, 7
 
@@ -56,6 +60,12 @@ def test_clip_loss_is_the_formula(scale: float) -> None:
     u, t = units(1), units(2)
     expected = (slow_cross_entropy(u, t, scale) + slow_cross_entropy(t, u, scale)) / 2
     assert clip_loss(u, t, scale=scale).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_clip_loss_is_open_clips() -> None:
+    u, t = units(1).float(), units(2).float()
+    theirs = open_clip.ClipLoss()(u, t, torch.tensor(20.0))
+    assert clip_loss(u, t, scale=20.0).item() == pytest.approx(theirs.item(), rel=1e-6)
 
 
 def test_in_modal_loss_is_one_directional() -> None:
