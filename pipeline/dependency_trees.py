@@ -43,7 +43,7 @@ class Tree:
         self.nouns_at = [
             tag.startswith("NN")
             and word not in graph_words.INDEFINITE_PRONOUNS
-            and any(character.isalpha() for character in word)
+            and (word.isalpha() or any(character.isalpha() for character in word))
             for tag, word in zip(self.tags, self.lowers, strict=True)
         ]
         for index, head in enumerate(self.heads):
@@ -93,7 +93,8 @@ class Tree:
 
     def having(self, index: int, *labels: str) -> list[int]:
         """The children of a word with one of these labels, left to right."""
-        return [child for child in self.children[index] if self.labels[child] in labels]
+        children = self.children[index]
+        return [child for child in children if self.labels[child] in labels] if children else children
 
     def conjuncts(self, index: int) -> Iterator[int]:
         """A word and everything coordinated to it."""

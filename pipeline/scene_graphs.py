@@ -27,7 +27,7 @@ from spacy.tokens import Doc  # noqa: TID251
 from thinc.api import use_ops
 
 from pipeline import schema
-from pipeline.caption_parser.embedding_cache import cache_embeddings
+from pipeline.caption_parser.embedding_cache import COMMON_WORDS, cache_embeddings, read_ahead
 from pipeline.dependency_trees import Tree
 from pipeline.errors import UserError
 from pipeline.graph_building import build_graph, join_graphs
@@ -36,7 +36,7 @@ from pipeline.schema import Attribute, Entity, Relation, SceneGraph
 BUNDLED: Final = "bundled"
 RULE_SETS: Final = ("default", "sng")
 BUNDLED_FOLDER: Final = Path(__file__).parent / "caption_parser" / "model"
-BATCH_SIZE: Final = 512
+BATCH_SIZE: Final = 2_048
 """Captions between two clean-ups of spaCy's memory."""
 SPACY_BATCH_SIZE: Final = 128
 """Sentences that go through a component together: more fall out of the processor's cache."""
@@ -140,6 +140,7 @@ def load_pipeline(spec: str) -> tuple[Language, Path]:
         raise UserError(f"Parser {spec!r} cannot be loaded: {str(error).splitlines()[0]}") from error
     if spec == BUNDLED:
         cache_embeddings(nlp.get_pipe("tok2vec"))
+        read_ahead(nlp, (folder / COMMON_WORDS).read_text("utf-8"))
     if "parser" not in nlp.pipe_names:
         raise UserError(
             f"Parser {spec!r} has no dependency parser; it has {', '.join(nlp.pipe_names) or 'nothing'}."

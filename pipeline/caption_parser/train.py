@@ -10,8 +10,9 @@ What it does, in order, the same at every run (seed 0; one thread; labels and va
 3. Builds the student: one shared tok2vec, a tagger and a parser that listen to it. It starts from the teacher's parser
    (embedding tables and the first convolutions; MIT licence), so that rare words keep what the teacher knows of them,
    then learns to do with fewer layers and with one tok2vec what the teacher does with two.
-4. Trains on a weighted mix, keeps the weights (moving average) that are best on dev, and writes the pipeline with the
-   morphology component (`morphology.py`), whose tables come from WordNet.
+4. Trains on a weighted mix and keeps the weights (moving average) that are best on dev.
+5. Drops the transitions that captions hardly ever need, and writes the pipeline with the morphology component
+   (`morphology.py`), whose tables come from WordNet.
 
 The result is committed in `model/`. Needs the real data; nothing else in the project does.
 """
@@ -20,6 +21,7 @@ import argparse
 import json
 import random
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,6 +35,7 @@ from thinc.api import Adam, NumpyOps, fix_random_seed, set_current_ops
 
 from pipeline.caption_parser import morphology
 from pipeline.caption_parser.corpus import SourceCaption, read_all
+from pipeline.caption_parser.embedding_cache import COMMON_WORDS
 from pipeline.caption_parser.labels import LabelledText, label
 from pipeline.caption_parser.variants import TaggedCaption, as_web_text, collect_words, vary
 
@@ -44,6 +47,7 @@ WEIGHTS: Final = {
 NUM_VARIANTS: Final = 8
 VARIED_SHARE: Final = 0.4
 NUM_WEB_STYLE: Final = 30_000
+NUM_COMMON_WORDS: Final = 8_000
 DEV_SIZE: Final = 600
 """Captions per source that choose the weights."""
 
@@ -66,6 +70,8 @@ class TrainOptions:
     dropout: float = 0.0
     num_evaluations: int = 12
     """Evaluations on dev, evenly over the training; the best weights are kept."""
+    min_label_share: float = 1e-4
+    """Transitions that fewer of the training tokens take are dropped at the end."""
     teacher_weights: bool = True
     """Start from the teacher's parser; False starts from random weights."""
 
@@ -75,8 +81,13 @@ class TrainOptions:
             raise ValueError(f"depth is {self.depth}: 1 to 4 convolutions")
 
 
-def build_student(teacher: Language, options: TrainOptions) -> Language:
-    """An untrained pipeline with the teacher's tokenizer and labels; its parser starts from the teacher's weights."""
+def build_student(
+    teacher: Language, options: TrainOptions, *, parser_labels: dict[Any, dict[str, int]] | None = None
+) -> Language:
+    """An untrained pipeline with the teacher's tokenizer and labels; its parser starts from the teacher's weights.
+
+    With `parser_labels` the parser has these transitions alone, and its weights are left for `prune` to fill.
+    """
     nlp = spacy.blank("en")
     tokenizer: Any = nlp.tokenizer
     teacher_tokenizer: Any = teacher.tokenizer
@@ -104,14 +115,60 @@ def build_student(teacher: Language, options: TrainOptions) -> Language:
     nlp.get_pipe("tok2vec").initialize(lambda: examples, nlp=nlp)  # type: ignore[attr-defined]
     for name in ("tagger", "parser"):
         labels = teacher.get_pipe(name).label_data  # type: ignore[attr-defined]
+        if name == "parser" and parser_labels is not None:
+            labels = parser_labels
         nlp.get_pipe(name).initialize(lambda: examples, nlp=nlp, labels=labels)  # type: ignore[attr-defined]
     nlp.vocab.lex_attr_getters[spacy.attrs.NORM] = spacy.util.add_lookups(  # type: ignore[attr-defined]
         nlp.vocab.lex_attr_getters[spacy.attrs.NORM],  # type: ignore[attr-defined]
         nlp.vocab.lookups.get_table("lexeme_norm"),
     )
-    if options.teacher_weights:
+    if options.teacher_weights and parser_labels is None:
         copy_teacher(teacher, nlp)
     return nlp
+
+
+def prune(
+    nlp: Language, teacher: Language, *, texts: Sequence[LabelledText], options: TrainOptions
+) -> Language:
+    """The trained pipeline without the transitions that captions hardly ever need: half of the parser's outputs.
+
+    Scoring the outputs is most of the parser's own time. A transition goes where fewer than `min_label_share` of the
+    training tokens take it; the weights of the others are copied, so that nothing else changes.
+    """
+    parser: Any = nlp.get_pipe("parser")
+    counts = Counter(
+        ("L" if head > index else "R") + f"-{label}"
+        for text in texts
+        for index, (head, label) in enumerate(zip(text.heads, text.deps, strict=True))
+        if head != index
+    )
+    least = options.min_label_share * sum(counts.values())
+    names = iter(parser.move_names)
+    kept: dict[Any, dict[str, int]] = {}
+    for action, labels in parser.label_data.items():
+        named = [(label, next(names)) for label in sorted(labels, key=lambda each: -labels[each])]
+        kept[action] = {
+            label: labels[label]
+            for label, name in named
+            if name[1:2] != "-" or name == "B-ROOT" or counts[name] >= least
+        }
+    small = build_student(teacher, options, parser_labels=kept)
+    for name in ("tok2vec", "tagger"):
+        source: Any = nlp.get_pipe(name)
+        target: Any = small.get_pipe(name)
+        for from_node, to_node in zip(
+            parameter_nodes(source.model), parameter_nodes(target.model), strict=True
+        ):
+            copy_parameters(from_node, to_node)
+    pruned: Any = small.get_pipe("parser")
+    copy_parameters(parser.model.get_ref("tok2vec").layers[-1], pruned.model.get_ref("tok2vec").layers[-1])
+    copy_parameters(parser.model.get_ref("lower"), pruned.model.get_ref("lower"))
+    rows = [parser.move_names.index(name) for name in pruned.move_names]
+    for name in ("W", "b"):
+        pruned.model.get_ref("upper").set_param(
+            name, parser.model.get_ref("upper").get_param(name)[rows].copy()
+        )
+    return small
 
 
 def copy_teacher(teacher: Language, student: Language) -> None:
@@ -296,7 +353,14 @@ def rate(step: int, num_steps: int, *, options: TrainOptions) -> float:
     return options.learn_rate * (0.05 + 0.95 * left)
 
 
-def finish(nlp: Language, *, data: Path, out: Path, record: dict[str, Any]) -> None:
+def common_words(texts: TrainingTexts) -> list[str]:
+    """The words as written that the training captions have most often; loading the parser reads them ahead."""
+    counts = Counter(word for text, weight in texts.train for word in text.words for _ in range(weight))
+    ranked = sorted(counts.items(), key=lambda each: (-each[1], each[0]))
+    return [word for word, _ in ranked if word.isalnum()][:NUM_COMMON_WORDS]
+
+
+def finish(nlp: Language, *, data: Path, out: Path, record: dict[str, Any], words: Sequence[str]) -> None:
     """Add the morphology component and write the pipeline with its training record to `out`."""
     component: Any = nlp.add_pipe(morphology.FACTORY)
     component.build(data / "wordnet30" / "nltk_data.tar.xz")
@@ -306,6 +370,7 @@ def finish(nlp: Language, *, data: Path, out: Path, record: dict[str, Any]) -> N
         "training": record,
     })  # fmt: skip
     nlp.to_disk(out)
+    (out / COMMON_WORDS).write_text(" ".join(words) + "\n", "utf-8")
     # The training text's own words would be most of the string table; the labels alone are needed to load.
     labels = {label for name in nlp.pipe_names for label in getattr(nlp.get_pipe(name), "labels", ())}
     (out / "vocab" / "strings.json").write_text(json.dumps(sorted(labels), indent=0), "utf-8")
@@ -338,9 +403,18 @@ def main() -> None:
         f"{len(texts.train)} training texts, dev { ({k: len(v) for k, v in texts.dev.items()}) }", flush=True
     )
     fix_random_seed(options.seed)
-    nlp = build_student(spacy.load(arguments.data / "en_core_web_sm"), options)
+    teacher = spacy.load(arguments.data / "en_core_web_sm")
+    nlp = build_student(teacher, options)
     best = train(nlp, texts, options=options)
-    finish(nlp, data=arguments.data, out=arguments.out, record={"options": asdict(options), **best})
+    nlp = prune(nlp, teacher, texts=[text for text, _ in texts.train], options=options)
+    best["pruned"] = {source: agreement(nlp, dev) for source, dev in texts.dev.items()}
+    finish(
+        nlp,
+        data=arguments.data,
+        out=arguments.out,
+        record={"options": asdict(options), **best},
+        words=common_words(texts),
+    )
 
 
 if __name__ == "__main__":
