@@ -85,9 +85,10 @@ def is_plural(noun: str) -> bool:
     from lemminflect import getLemma
 
     last = noun.rpartition(" ")[2]
-    if not last.endswith("s") or last.endswith(("ss", "us", "is")) or last in _NO_SINGULAR:
+    if last.endswith(("ss", "us", "is")) or last in _NO_SINGULAR:
         return False
-    return any(lemma != last for lemma in getLemma(last, upos="NOUN"))
+    lemmas = [lemma for lemma in getLemma(last, upos="NOUN") if lemma != last]
+    return bool(lemmas) if last.endswith("s") else any(plural(lemma) == last for lemma in lemmas)
 
 
 def plural(noun: str) -> str:

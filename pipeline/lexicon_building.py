@@ -21,7 +21,9 @@ from pipeline.lexicon_candidates import (
     WORD_LISTS,
     Candidate,
     attribute_candidates,
+    merge,
     object_candidates,
+    proposed_candidates,
     read_block_list,
     read_words,
     relation_candidates,
@@ -37,6 +39,7 @@ from pipeline.lexicons import (
     write_links,
     write_terms,
 )
+from pipeline.llm import LlmOptions, Request, Usage, ask, plan_requests
 from pipeline.storage import write_atomically, write_json
 from pipeline.wordnet import WordNet, read_wordnet
 
@@ -56,6 +59,10 @@ class LexiconOptions:
     """"auto", or a folder or tar archive with WordNet's files."""
     block: tuple[Path, ...] = ()
     """Files with further words that must not become terms."""
+    llm: LlmOptions | None = None
+    """A language model to ask for further terms; None takes WordNet's alone."""
+    llm_terms: int = 3_000
+    """About so many terms the model is asked for, per lexicon."""
     seed: int = 0
     """Chooses among candidates where a band has more than it needs."""
 
@@ -84,6 +91,9 @@ def build_lexicons(options: LexiconOptions, captions: Iterable[str] | None = Non
     }
     terms: dict[str, tuple[Term, ...]] = {}
     links: dict[str, dict[str, dict[str, set[str]]]] = {}
+    usage = None if options.llm is None else ask(options.llm, requests_of(options))
+    for name, proposed in (usage.terms if usage else {}).items():
+        found[name] = merge(found[name], proposed_candidates(wordnet, name, proposed))
     for name, link in zip(LEXICONS, (link_objects, link_attributes, link_relations), strict=True):
         own = read_block_list([file] if (file := WORD_LISTS / f"blocked_{name}.txt").is_file() else [])
         kept = [
@@ -95,7 +105,14 @@ def build_lexicons(options: LexiconOptions, captions: Iterable[str] | None = Non
         terms[name] = tuple(_term(name, candidate, band, wordnet, frequency) for candidate, band in banded)
         linked = link(wordnet, [candidate for candidate, _ in banded])
         links[name] = {"excluded": linked.excluded, "near": _contrasting(linked)}
-    return _write(options, terms, links, wordnet, frequency)
+    return _write(
+        options, terms, links, wordnet=wordnet.version, captions=frequency.num_captions, usage=usage
+    )
+
+
+def requests_of(options: LexiconOptions) -> list[Request]:
+    """What a language model would be asked: for `llm.estimate`, which `--dry-run` prints."""
+    return plan_requests(terms_per_lexicon=options.llm_terms)
 
 
 def choose(
@@ -108,7 +125,7 @@ def choose(
     """`size` candidates with their bands, sorted by term.
 
     The candidates, from the most to the least frequent, are cut into five equal bands; each gives a fifth of the
-    terms, drawn by a hash of the term and the seed.
+    terms: what a language model proposed first, the rest drawn by a hash of the term and the seed.
     """
     if len(candidates) < size:
         raise UserError(
@@ -120,7 +137,7 @@ def choose(
     chosen: list[tuple[Candidate, int]] = []
     for band in range(len(BANDS)):
         start, end = (len(ranked) * edge // len(BANDS) for edge in (band, band + 1))
-        drawn = sorted(ranked[start:end], key=lambda candidate: _draw(seed, candidate.term))
+        drawn = sorted(ranked[start:end], key=lambda each: (each.source != "llm", _draw(seed, each.term)))
         chosen.extend((candidate, band) for candidate in drawn[: size // len(BANDS)])
     return sorted(chosen, key=lambda pair: pair[0].term)
 
@@ -191,7 +208,7 @@ def _term(name: str, candidate: Candidate, band: int, wordnet: WordNet, frequenc
         term=candidate.term,
         kind=candidate.kind,
         band=band,
-        source="wordnet" if candidate.synset else "list",
+        source=candidate.source,
         synset=candidate.synset,
         in_captions=frequency.count(candidate) > 0,
         forms=forms,
@@ -223,8 +240,10 @@ def _write(
     options: LexiconOptions,
     terms: Mapping[str, tuple[Term, ...]],
     links: Mapping[str, Mapping[str, Mapping[str, set[str]]]],
-    wordnet: WordNet,
-    frequency: _Frequency,
+    *,
+    wordnet: str,
+    captions: int | None,
+    usage: Usage | None,
 ) -> dict[str, Any]:
     files = {f"{name}.csv": write_terms(terms[name], name) for name in LEXICONS}
     files[LINKS_FILE] = write_links(links, terms)
@@ -235,8 +254,9 @@ def _write(
     manifest = {
         "size": options.size,
         "seed": options.seed,
-        "wordnet": wordnet.version,
-        "captions": frequency.num_captions,
+        "wordnet": wordnet,
+        "captions": captions,
+        "llm": _describe(options, usage),
         "packages": {name: importlib.metadata.version(name) for name in ("nltk", "wordfreq", "lemminflect")},
         "bands": list(BANDS),
         "counts": {
@@ -250,3 +270,13 @@ def _write(
     }
     write_json(options.out / MANIFEST_FILE, manifest)
     return manifest
+
+
+def _describe(options: LexiconOptions, usage: Usage | None) -> dict[str, Any] | None:
+    """What a manifest says of the language model; never the key, never the server's address."""
+    if options.llm is None or usage is None:
+        return None
+    asked = {"calls": usage.calls, "cached": usage.cached, "stopped": usage.stopped}
+    tokens = {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
+    proposed = {name: len(terms) for name, terms in sorted(usage.terms.items())}
+    return {"model": options.llm.model, "proposed": proposed, **asked, **tokens}

@@ -53,6 +53,8 @@ class Candidate:
     """The meaning that made it a candidate; "" where WordNet has none (prepositions)."""
     base: str
     """The WordNet lemma behind it: "crumple" for "crumpled", "sit" for "sit on", else the term."""
+    source: str = "wordnet"
+    """wordnet; list, for a closed class that WordNet lacks; llm, for a term that a model proposed."""
 
 
 def read_words(name: str) -> list[str]:
@@ -213,7 +215,7 @@ def relation_candidates(wordnet: WordNet) -> list[Candidate]:
     """Verbs, verbs with a preposition and prepositions, sorted by term."""
     made = [*_transitive_verbs(wordnet), *_verb_prepositions(wordnet)]
     made.extend(
-        Candidate(term=term, kind="preposition", synset="", base=group)
+        Candidate(term=term, kind="preposition", synset="", base=group, source="list")
         for term, group, replaces in read_rows("prepositions.csv")
         if replaces == "yes"
     )
@@ -235,6 +237,43 @@ def _verb_prepositions(wordnet: WordNet) -> Iterable[Candidate]:
             for preposition in prepositions.split() if meanings else ():
                 term = f"{verb} {preposition.replace('-', ' ')}"
                 yield Candidate(term=term, kind="verb_preposition", synset=meanings[0].name, base=verb)
+
+
+def proposed_candidates(wordnet: WordNet, lexicon: str, terms: Iterable[str]) -> list[Candidate]:
+    """The terms a model proposed that WordNet knows in the right meaning, sorted; the others are dropped.
+
+    Without WordNet's relations nobody could tell which captions a term would leave true.
+    """
+    prepositions = {term for term, _, _ in read_rows("prepositions.csv")}
+    people = set(read_words("persons.txt"))
+    found = []
+    for term in terms:
+        kind, base = lexicon.removesuffix("s"), term
+        if lexicon == "objects":
+            meaning = _listed_meaning(wordnet, term)
+            kind = "noun"
+            if meaning is None or (meaning.file == "noun.person" and term not in people) or is_plural(term):
+                continue
+        elif lexicon == "attributes":
+            meaning, kind = next(iter(wordnet.senses(term, "a")), None), "adjective"
+        else:
+            base, _, preposition = term.partition(" ")
+            meanings = wordnet.senses(base, "v")
+            if preposition:
+                meaning, kind = (
+                    (meanings[0] if meanings and preposition in prepositions else None),
+                    "verb_preposition",
+                )
+            else:
+                meaning, kind = next((m for m in meanings if TRANSITIVE_FRAMES & set(m.frames)), None), "verb"
+        if meaning is not None and meaning.name not in GENERAL_SYNSETS:
+            found.append(Candidate(term=term, kind=kind, synset=meaning.name, base=base, source="llm"))
+    return _unique(found)
+
+
+def merge(known: Iterable[Candidate], proposed: Iterable[Candidate]) -> list[Candidate]:
+    """All candidates, sorted by term; a proposed one that was known before keeps its first source."""
+    return _unique([*known, *proposed])
 
 
 def _unique(candidates: Iterable[Candidate]) -> list[Candidate]:

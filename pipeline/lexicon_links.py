@@ -82,7 +82,7 @@ def link_relations(wordnet: WordNet, terms: Iterable[Candidate]) -> Links:
     groups = {term: group for term, group, _ in read_rows("prepositions.csv")}
     implied: dict[str, set[str]] = defaultdict(set)
     for preposition, verbs in read_rows("implied_by_prepositions.csv"):
-        implied[groups[preposition]].update(verbs.split())
+        implied[groups[preposition]].update(word.replace("-", " ") for word in verbs.split())
     words_of = _TermWords()
     for candidate in terms:
         if candidate.kind != "preposition":
@@ -98,7 +98,7 @@ def link_relations(wordnet: WordNet, terms: Iterable[Candidate]) -> Links:
                 words_of.add(candidate.term, [preposition])
                 if candidate.kind == "preposition":
                     words_of.add(candidate.term, [BARE + preposition])
-            if candidate.kind == "verb" and candidate.base in implied.get(its_group, ()):
+            if candidate.kind != "verb_preposition" and candidate.term in implied.get(its_group, ()):
                 words_of.add(candidate.term, [preposition])
     return Links(excluded=words_of.inverted(), near=_co_hyponyms(wordnet, terms, "v"))
 

@@ -110,6 +110,8 @@ class Pools:
     """By form."""
     verb_phrases: dict[str, tuple[Pool, ...]]
     """By preposition, then by form; under "" those of all prepositions."""
+    need_plural: int
+    """Relations whose object must be in the plural, as bits."""
     prepositions: Pool
     """Prepositions, and as often verbs: where a caption has a bare preposition, "the relational verb is missing and
     another is chosen" (CleanerCLIP)."""
@@ -127,7 +129,13 @@ def pools_of(lexicons: Lexicons) -> Pools:
     bare = _bands(
         relations, {row for row, term in enumerate(relations.terms) if term.kind == "preposition"}, BASE
     )
+    need_plural = sum(
+        1 << row
+        for row, term in enumerate(relations.terms)
+        if term.term.rpartition(" ")[2] in ("between", "among")
+    )
     return Pools(
+        need_plural=need_plural,
         objects=(_pool(lexicons.objects, SINGULAR), _pool(lexicons.objects, PLURAL)),
         attributes=_pool(lexicons.attributes, BASE),
         verbs=tuple(_pool(relations, form, verbs) for form in range(5)),

@@ -197,6 +197,9 @@ class _Draft:
         self.positive = " ".join(self._pieces)
         excluded = {"attribute": self._excluded_attributes, "object": self._excluded_objects}
         excluded["relation"] = self._excluded_relations
+        if relation is not None and not _is_plural(second):  # "between cars", not "between car"
+            needs_plural = self._pools.need_plural
+            excluded["relation"] = lambda: self._excluded_relations() | needs_plural
         self.plans = {
             kind: _Plan(self.positive, slots, excluded[kind]()) for kind, slots in self._slots.items()
         }

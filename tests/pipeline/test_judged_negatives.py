@@ -1,0 +1,61 @@
+"""300 negatives read one by one: is each false of what its caption shows, and is it well formed?
+
+Captions are not kept here: `row` counts those of `benchmarks/subcaptions.py`'s `read_captions(DATA, 20_000)`, and
+`caption_sha256` says that it is the same one. Judged on the words alone, by one reader. Not "false": what may well
+be true of the same image ("playing with a rotund ball"). Not "well_formed": no noun phrase of English, whether the
+positive was one or not.
+"""
+
+import hashlib
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.lexicons import load_lexicons
+
+JUDGED = Path(__file__).with_name("judged_negatives.json")
+BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "subcaptions.py"
+DATA = Path(__file__).parents[3] / "shared" / "data"
+
+
+@pytest.fixture(scope="module")
+def judged() -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(JUDGED.read_text())
+    return rows
+
+
+def test_shares_judged_good(judged: list[dict[str, Any]]) -> None:
+    assert len(judged) == 300
+    assert sum(row["false"] for row in judged) >= 0.97 * len(judged)
+    assert sum(row["well_formed"] for row in judged) >= 0.95 * len(judged)
+
+
+def test_every_kind_was_judged_with_terms_that_exist(judged: list[dict[str, Any]]) -> None:
+    lexicons = load_lexicons()
+    ids = {
+        kind: {term.term_id for term in lexicon.terms}
+        for kind, lexicon in (
+            ("object", lexicons.objects),
+            ("attribute", lexicons.attributes),
+            ("relation", lexicons.relations),
+        )
+    }
+    for row in judged:
+        assert all(term_id in ids[row["kind"]] for _, _, term_id in row["edits"])
+    assert all(sum(row["kind"] == kind for row in judged) >= 40 for kind in ids)
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not (DATA / "cc3m").is_dir(), reason="the real captions are not beside the project")
+def test_captions_are_those_that_were_judged(judged: list[dict[str, Any]]) -> None:
+    spec = importlib.util.spec_from_file_location("subcaptions_benchmark", BENCHMARK)
+    assert spec is not None and spec.loader is not None
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    captions = benchmark.read_captions(DATA, 20_000)
+    for row in judged:
+        text: str = captions[row["row"]].caption
+        assert hashlib.sha256(text.encode()).hexdigest() == row["caption_sha256"]
