@@ -4,6 +4,7 @@ Runs once per lexicon version, behind `pipeline build-lexicons`. The same WordNe
 bytes. What it writes is read by `lexicons`.
 """
 
+import csv
 import hashlib
 import importlib.metadata
 import re
@@ -45,6 +46,8 @@ from pipeline.wordnet import WordNet, read_wordnet
 
 _WORD: Final = re.compile(r"[a-z]+(?:[-'][a-z]+)*")
 MAX_SYNONYMS: Final = 6
+REVIEW_FILE: Final = "review.csv"
+_REVIEW_COLUMNS: Final = ("lexicon", "term", "verdict", "note")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +87,7 @@ def build_lexicons(options: LexiconOptions, captions: Iterable[str] | None = Non
     wordnet = read_wordnet(options.wordnet)
     frequency = _Frequency(captions)
     blocked = read_block_list([WORD_LISTS / "blocked_everywhere.txt", *options.block])
+    reviewed = read_review(options.out)
     found = {
         "objects": object_candidates(wordnet, zipf=_zipf),
         "attributes": attribute_candidates(wordnet),
@@ -95,7 +99,8 @@ def build_lexicons(options: LexiconOptions, captions: Iterable[str] | None = Non
     for name, proposed in (usage.terms if usage else {}).items():
         found[name] = merge(found[name], proposed_candidates(wordnet, name, proposed))
     for name, link in zip(LEXICONS, (link_objects, link_attributes, link_relations), strict=True):
-        own = read_block_list([file] if (file := WORD_LISTS / f"blocked_{name}.txt").is_file() else [])
+        own_list = WORD_LISTS / f"blocked_{name}.txt"
+        own = read_block_list([own_list] if own_list.is_file() else []) | reviewed[name]
         kept = [
             each
             for each in found[name]
@@ -108,6 +113,28 @@ def build_lexicons(options: LexiconOptions, captions: Iterable[str] | None = Non
     return _write(
         options, terms, links, wordnet=wordnet.version, captions=frequency.num_captions, usage=usage
     )
+
+
+def read_review(folder: Path) -> dict[str, frozenset[str]]:
+    """The terms that a reader dropped, by lexicon: rows of `review.csv` in the folder the lexicons are written to.
+
+    The file is made empty where it is missing and never written again: it is the reader's. Its columns: lexicon,
+    term, verdict ("drop", or anything else for a term that stays), note.
+    """
+    file = folder / REVIEW_FILE
+    if not file.exists():
+        with write_atomically(file) as empty:
+            empty.write((",".join(_REVIEW_COLUMNS) + "\n").encode())
+    dropped: dict[str, set[str]] = {name: set() for name in LEXICONS}
+    with file.open(encoding="utf-8-sig", newline="") as opened:
+        for number, row in enumerate(csv.DictReader(opened), start=2):
+            if row.get("lexicon") not in LEXICONS or not row.get("term"):
+                raise UserError(
+                    f"{file}, line {number}: give {', '.join(_REVIEW_COLUMNS)}; lexicon: {', '.join(LEXICONS)}"
+                )
+            if (row.get("verdict") or "").strip().lower() == "drop":
+                dropped[row["lexicon"]].add(row["term"].strip().lower())
+    return {name: frozenset(terms) for name, terms in dropped.items()}
 
 
 def requests_of(options: LexiconOptions) -> list[Request]:
