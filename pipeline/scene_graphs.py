@@ -5,12 +5,14 @@ into a graph by a rule set: "default" (`graph_rules.py`), or "sng", SceneGraphPa
 string gives a graph or a status word; nothing is raised for a caption.
 """
 
+import gc
 import hashlib
 import importlib
 import importlib.util
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -103,7 +105,7 @@ class CaptionParser:
             readable = LONE_SURROGATE.sub("\ufffd", caption)
             texts += [(text, (caption, offset)) for offset, text in self._sentences(readable)]
         found: dict[str, list[SceneGraph]] = {}
-        with self._nlp.memory_zone():
+        with self._nlp.memory_zone(), without_garbage_collection():
             docs = self._nlp.pipe((text for text, _ in texts), batch_size=SPACY_BATCH_SIZE)
             for doc, (_, (caption, offset)) in zip(docs, texts, strict=True):
                 found.setdefault(caption, []).append(self._graph(doc, offset=offset))
@@ -119,6 +121,18 @@ class CaptionParser:
         if self.rules == "sng":
             return reference_graph(self._reference, doc)
         return build_graph(to_tree(doc), offset=offset)
+
+
+@contextmanager
+def without_garbage_collection() -> Iterator[None]:
+    """Keep Python from searching the many small records of a batch for cycles: they have none."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def load_pipeline(spec: str) -> tuple[Language, Path]:
