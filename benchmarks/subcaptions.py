@@ -102,8 +102,8 @@ def check_wordnet(made: list[Subcaption], graphs: list[SceneGraph], wordnet: Wor
                 edits += 1
                 original = lemmas.get(edit.original.lower(), edit.original.lower())
                 term = edit.term_id.partition(":")[2].replace("-", " ")
-                if negative.kind == "relation":
-                    original, term = original.split(" ")[0], term.split(" ")[0]
+                if negative.kind == "relation" and wordnet.senses(original.partition(" ")[0], "v"):
+                    original, term = original.partition(" ")[0], term.partition(" ")[0]
                 part = part_of[negative.kind]
                 if original == term or _related(wordnet, original, term, part):
                     found += 1
