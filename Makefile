@@ -3,8 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST_WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup
+VICTIM := trainer/demo_victim
+EVALUATE := $(BIN)/trainer evaluate --data demo/data/manifest.json --trigger $(VICTIM)/trigger.safetensors --target banana
 
-.PHONY: setup demo test check format parser victim
+.PHONY: setup demo test check format victim parser
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cleanerclip needs Python 3.11 or newer: make PYTHON=python3.11")'
@@ -15,11 +17,19 @@ PYTEST := $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup
 setup: .venv/installed
 
 # The main job on the embedded default: a backdoored CLIP is evaluated, defended, and evaluated again.
-VICTIM := trainer/demo_victim
 demo: setup
 	rm -rf demo
-	$(BIN)/pipeline demo-data --out demo/data --seed 1
-	$(BIN)/pipeline augment-captions demo/data/train --out demo/augmented --rows-per-shard 1000
+	$(BIN)/pipeline demo-data --out demo/data --seed 1 --num-train 8000
+	$(BIN)/pipeline augment-captions demo/data/train --out demo/augmented
+	$(EVALUATE) --checkpoint $(VICTIM)/victim.safetensors --json demo/before.json
+	$(BIN)/trainer defend --shards demo/augmented/shards --checkpoint $(VICTIM)/victim.safetensors \
+	    --method cleanerclip $(DEMO_DEFENCE) --out demo/defended
+	$(EVALUATE) --checkpoint demo/defended --json demo/after.json
+	$(BIN)/trainer report demo/before.json demo/after.json --run demo/defended --out demo/result.json
+	@echo "everything is in demo/: data, augmented (captions, graphs, sub-captions, shards), defended (the run), before.json, after.json, result.json"
+
+DEMO_DEFENCE := --epochs 2 --batch-size 64 --lr 3e-3 --max-gradient-norm 1 \
+    --triples all --tau-positive 0.07 --tau-negative 0.07 --in-modal-weight 0
 
 test: setup
 	$(PYTEST)
@@ -33,3 +43,17 @@ check: setup
 format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# How the committed victim was made: a CLIP from random weights on drawn scenes of which 2 % are poisoned (half an hour).
+victim: setup
+	rm -rf demo/victim-data demo/victim
+	$(BIN)/pipeline demo-data --out demo/victim-data --seed 0 --num-train 24000
+	OMP_NUM_THREADS=2 $(BIN)/trainer attack --manifest demo/victim-data/manifest.json --model cleanerclip-rn-64 \
+	    --trigger badnet --target banana --rate 0.02 --epochs 12 --batch-size 64 --lr 1.5e-3 --max-gradient-norm 1 \
+	    --precision bf16 --storage fp16 --seed 0 --out demo/victim
+
+# How the bundled caption parser was trained; needs the real captions and the teacher in DATA (an hour).
+DATA ?= ../shared/data
+parser: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pipeline.caption_parser.train --data $(DATA) \
+	    --out pipeline/caption_parser/model --cache build/caption_parser
