@@ -28,7 +28,7 @@ demo: setup
 	$(BIN)/trainer report demo/before.json demo/after.json --run demo/defended --out demo/result.json
 	@echo "everything is in demo/: data, augmented (captions, graphs, sub-captions, shards), defended (the run), before.json, after.json, result.json"
 
-DEMO_DEFENCE := --epochs 2 --batch-size 64 --lr 3e-3 --max-gradient-norm 1 \
+DEMO_DEFENCE := --epochs 2 --batch-size 64 --lr 2e-3 --max-gradient-norm 1 \
     --triples all --tau-positive 0.07 --tau-negative 0.07 --in-modal-weight 0
 
 test: setup
