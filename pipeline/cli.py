@@ -220,18 +220,56 @@ def build(
     block: Annotated[
         list[Path] | None, typer.Option(help="File of words that must not become terms.")
     ] = None,
+    llm_model: Annotated[
+        str | None,
+        typer.Option(help="Ask this model for terms, too (OPENAI_API_KEY); without it: WordNet alone."),
+    ] = None,
+    llm_base_url: Annotated[
+        str | None,
+        typer.Option(help="Any OpenAI-compatible server.", show_default="OPENAI_BASE_URL, or OpenAI's"),
+    ] = None,
+    llm_cache: Annotated[Path, typer.Option(help="Keeps every reply: a rerun is free.")] = Path(
+        "llm-cache.sqlite"
+    ),
+    prices: Annotated[
+        Path | None, typer.Option(help="Price table (JSON).", show_default="bundled; check it")
+    ] = None,
+    max_usd: Annotated[
+        float | None, typer.Option(help="Stop before it costs more; what was paid is kept.")
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Stop before it takes more tokens.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print calls, tokens and price; ask nothing.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Chooses among equally frequent candidates.")] = 0,
 ) -> None:
-    """The three lexicons of replacement terms, from WordNet; the ones that come with the package need no building."""
-    from pipeline.lexicon_building import LexiconOptions, build_lexicons
+    """The three lexicons of replacement terms: WordNet alone, or with an LLM. The bundled ones need no building."""
+    from pipeline.lexicon_building import LexiconOptions, build_lexicons, requests_of
+    from pipeline.llm import PROMPTS, LlmOptions, estimate
 
-    rows = None if captions is None else _caption_texts(_input(captions, format, caption_column))
-    options = LexiconOptions(out=out, size=size, wordnet=wordnet, block=tuple(block or ()), seed=seed)
-    manifest = build_lexicons(options, rows)
-    typer.echo(
-        f"wrote {out}: {', '.join(f'{size:,} {name}' for name in ('objects', 'attributes', 'relations'))}"
+    llm = None
+    if llm_model is not None:
+        llm = LlmOptions(
+            model=llm_model,
+            base_url=llm_base_url,
+            cache=llm_cache,
+            prices=prices or PROMPTS / "prices.json",
+            max_usd=max_usd,
+            max_tokens=max_tokens,
+        )
+    options = LexiconOptions(
+        out=out, size=size, wordnet=wordnet, block=tuple(block or ()), llm=llm, seed=seed
     )
-    typer.echo(f"WordNet {manifest.get('wordnet', '')}")
+    if dry_run:
+        if llm is None:
+            raise typer.BadParameter("--dry-run wants --llm-model: WordNet costs nothing")
+        for name, value in estimate(llm, requests_of(options)).items():
+            typer.echo(f"{name:14} {'no price known' if value is None else value}")
+        return
+    rows = None if captions is None else _caption_texts(_input(captions, format, caption_column))
+    manifest = build_lexicons(options, rows)
+    typer.echo(f"wrote {out}: {size:,} objects, {size:,} attributes, {size:,} relations")
+    typer.echo(f"WordNet {manifest.get('wordnet', '')}{'' if llm else ', no LLM asked'}")
 
 
 def _caption_texts(input: "InputOptions") -> "Iterator[str]":
