@@ -226,15 +226,6 @@ def find_possessor(tree: Tree, index: int) -> Iterator[Found]:
         yield Found(tree.nouns(index), marks[:1], tree.heads[index])
 
 
-def find_prepositional_verb(tree: Tree, index: int) -> Iterator[Found]:
-    """The object of a verb after a preposition: "a machine for cutting grass"."""
-    verb = tree.heads[index]
-    if tree.labels[verb] == "pcomp" and tree.is_noun(tree.heads[tree.heads[verb]]):
-        yield Found(
-            tree.nouns(tree.heads[tree.heads[verb]]), [tree.heads[verb], *verb_words(tree, verb)], index
-        )
-
-
 RULES: Final[tuple[Rule, ...]] = (
     Rule(
         name="verb_object", triggers=("dobj",), find=find_object,
