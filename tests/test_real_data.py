@@ -64,9 +64,16 @@ def test_plain_tar_reads_the_shards(flickr: Path, real_data: RealData) -> None:
         assert a.extractfile(name).read() == b.extractfile(name).read()  # type: ignore[union-attr]
 
 
+def allow_local_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """webdataset as its users run it: under WDS_SECURE, which the trainer sets, it opens no local file."""
+    utils = pytest.importorskip("webdataset.utils")
+    monkeypatch.setattr(utils, "enforce_security", False)
+
+
 @pytest.mark.xdist_group("flickr")
 @pytest.mark.filterwarnings("ignore")  # the reader leaves its files to the garbage collector, which warns
-def test_webdataset_reads_the_shards(flickr: Path) -> None:
+def test_webdataset_reads_the_shards(flickr: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    allow_local_files(monkeypatch)
     webdataset = pytest.importorskip("webdataset")
     shards = str(flickr / "shards/{00000..00002}.tar")
     dataset = webdataset.WebDataset(shards, shardshuffle=False).decode("pil").to_tuple("jpg", "txt", "json")
@@ -77,7 +84,8 @@ def test_webdataset_reads_the_shards(flickr: Path) -> None:
 
 @pytest.mark.xdist_group("flickr")
 @pytest.mark.filterwarnings("ignore")  # open_clip's own reader, with its own habits
-def test_open_clip_reads_the_shards(flickr: Path) -> None:
+def test_open_clip_reads_the_shards(flickr: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    allow_local_files(monkeypatch)
     pytest.importorskip("trainer.torchvision_shim")
     data = pytest.importorskip("open_clip_train.data")
     torch = pytest.importorskip("torch")
