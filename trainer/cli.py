@@ -325,6 +325,9 @@ def evaluate(
     checkpoint: Checkpoint = None,
     model: Model = None,
     split: Annotated[str, typer.Option(help="Which of the manifest's splits.")] = "test",
+    root: Annotated[
+        Path | None, typer.Option(help="Where the manifest's files are. Default: the manifest's own folder.")
+    ] = None,
     classnames: Annotated[Path | None, typer.Option(help="Class names, one a line or a JSON list.")] = None,
     templates: Annotated[Path | None, typer.Option(help="Prompts, one a line, {} for the class.")] = None,
     trigger: Annotated[
@@ -360,6 +363,7 @@ def evaluate(
     labelled = load_labelled(
         data,
         split=split,
+        root=root,
         classnames=None if classnames is None else read_classnames(classnames),
         templates=None if templates is None else read_lines(templates),
     )
