@@ -27,7 +27,6 @@ IMAGE_NONE: Final = "none"
 IMAGE_MISSING: Final = "missing"
 IMAGE_BROKEN: Final = "broken"
 IMAGE_TOO_LARGE: Final = "too_large"
-IMAGE_STATUSES: Final = (IMAGE_OK, IMAGE_NONE, IMAGE_MISSING, IMAGE_BROKEN, IMAGE_TOO_LARGE)
 
 
 def check_image(data: bytes) -> tuple[str, str]:

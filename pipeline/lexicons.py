@@ -97,17 +97,6 @@ class Lexicon:
         links[word] = mask
         return mask
 
-    def of_kind(self, kind: str) -> int:
-        """The terms of one kind, as bits."""
-        return self._kinds.get(kind, 0)
-
-    @cached_property
-    def _kinds(self) -> dict[str, int]:
-        masks: dict[str, int] = {}
-        for index, term in enumerate(self.terms):
-            masks[term.kind] = masks.get(term.kind, 0) | 1 << index
-        return masks
-
 
 class Lexicons:
     """The three lexicons of one folder."""

@@ -4,8 +4,8 @@ Every column name that is ever written stands here; `docs/format.md` explains th
 own folder, keyed by `key`, and never rewrites an earlier one: captions -> scene_graphs -> subcaptions -> shards.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any, Final, Literal
+from dataclasses import dataclass
+from typing import Final, Literal
 
 SCHEMA_VERSION: Final = 1
 
@@ -24,9 +24,7 @@ NO_ENTITY: Final = "no_entity"
 """Parsed, but no noun was found."""
 NO_NEGATIVE: Final = "no_negative"
 """A positive exists, but no lexicon term may replace any of its words."""
-CAPTION_STATUSES: Final = (OK, NO_CAPTION)
 GRAPH_STATUSES: Final = (OK, NO_CAPTION, NO_LETTERS, NOT_ENGLISH, TOO_LONG, NO_ENTITY)
-SUBCAPTION_STATUSES: Final = (*GRAPH_STATUSES, NO_NEGATIVE)
 
 MAX_CAPTION_CHARACTERS: Final = 2_000
 
@@ -141,8 +139,3 @@ class Subcaption:
     views: tuple[str, ...]
     """The caption after easy data augmentation (EDA), for CleanCLIP's text view."""
     status: str
-
-
-def to_row(record: Caption | SceneGraph | Subcaption) -> dict[str, Any]:
-    """The record as nested plain dicts and tuples, as Arrow and JSON take them."""
-    return asdict(record)
