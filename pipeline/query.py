@@ -4,7 +4,9 @@ The connection reads the output folder and nothing else: no other file, no netwo
 """
 
 import csv
+import io
 import json
+import shutil
 from importlib.resources import files
 from pathlib import Path
 from typing import IO, Any, Final
@@ -91,18 +93,9 @@ def run_query(folder: Path, sql: str, *, format: str, out: Path | None, terminal
         if format == "parquet":
             pq.write_table(table, file, compression="zstd")
         else:
-            text = _TextFile()
-            _write_text(table, format, text)  # type: ignore[arg-type]
-            file.write("".join(text.parts).encode())
-
-
-class _TextFile:
-    def __init__(self) -> None:
-        self.parts: list[str] = []
-
-    def write(self, text: str) -> int:
-        self.parts.append(text)
-        return len(text)
+            text = io.StringIO()
+            _write_text(table, format, text)
+            file.write(text.getvalue().encode())
 
 
 def _select(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyRelation:
@@ -123,8 +116,6 @@ def _one_line(error: duckdb.Error) -> str:
 
 
 def _width(terminal: IO[str]) -> int:
-    import shutil
-
     return shutil.get_terminal_size((160, 24)).columns if terminal.isatty() else 160
 
 
