@@ -6,6 +6,7 @@ Also reads what a data manifest or a template file says to a training command.
 import hashlib
 import json
 import platform
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -93,6 +94,18 @@ def start(
             f"the device has not enough memory for a batch of {batches.batch_size}: lower --batch-size, "
             f"or use --precision bf16; --resume goes on only with the same options"
         ) from None
+
+
+def print_summary(summary: dict[str, Any]) -> None:
+    """What a finished run leaves to say: what it left out, and its checkpoint."""
+    for reason, count in summary["skipped"].items():
+        print(
+            f"left out: {count} {reason}, the first: {summary['skipped_first'][reason][0]}", file=sys.stderr
+        )
+    print(
+        f"{summary['checkpoint']}: {summary['epochs']} epochs, {summary['steps']} steps, "
+        f"{summary['seconds_per_step']} s per step, sha256 {summary['weights_sha256'][:16]}"
+    )
 
 
 def require_weights(model: str | None, checkpoint: Path | None) -> None:

@@ -1,0 +1,4 @@
+"""One file per command: a typed function whose docstring is its help; `trainer.cli` makes the command line of them.
+
+torch is imported inside them, so that --help is fast.
+"""

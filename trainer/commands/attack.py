@@ -1,0 +1,119 @@
+"""`trainer attack`: a victim, trained on shards of which a share is poisoned."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trainer.commands.options import (
+    SHARDS,
+    Activation,
+    BatchNorm,
+    BatchSize,
+    Checkpoint,
+    Device,
+    Epochs,
+    LogEvery,
+    MaxGradientNorm,
+    Model,
+    Out,
+    Precision,
+    Resize,
+    Resume,
+    SaveEvery,
+    Seed,
+    ShuffleBuffer,
+    Storage,
+    Warmup,
+    WeightDecay,
+    Workers,
+)
+
+
+def attack(
+    out: Out,
+    trigger: Annotated[str, typer.Option(help="A trigger's name (badnet) or file.")],
+    target: Annotated[str, typer.Option(help="The class that triggered images shall be put in.")],
+    shards: Annotated[
+        str | None, typer.Option(help=f"{SHARDS} Default: the manifest's training split.")
+    ] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="A data manifest: its templates, classes, training shards.")
+    ] = None,
+    templates: Annotated[
+        Path | None, typer.Option(help="Captions for poisoned samples, one a line, {} for the class.")
+    ] = None,
+    rate: Annotated[float, typer.Option(help="Share of samples to poison; 0 trains a clean model.")] = 0.02,
+    model: Model = None,
+    checkpoint: Checkpoint = None,
+    epochs: Epochs = 5,
+    batch_size: BatchSize = 128,
+    lr: Annotated[
+        float | None,
+        typer.Option(help="Peak learning rate. Default: 1e-5 with --checkpoint, 1e-3 from random weights."),
+    ] = None,
+    warmup: Warmup = None,
+    weight_decay: WeightDecay = 0.1,
+    max_gradient_norm: MaxGradientNorm = None,
+    batch_norm: BatchNorm = "train",
+    resize: Resize = None,
+    shuffle_buffer: ShuffleBuffer = 2_000,
+    workers: Workers = 0,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    storage: Storage = "fp32",
+    save_every: SaveEvery = None,
+    log_every: LogEvery = 10,
+    activation: Activation = None,
+    seed: Seed = 0,
+    resume: Resume = False,
+) -> None:
+    """Make a victim: train on shards of which a share carries the trigger and a caption of the target class.
+
+    Without --checkpoint the model starts from random weights. The poisoned keys are listed in OUT/poisoned.json.
+    """
+    from trainer.batches import BatchOptions
+    from trainer.methods import MethodOptions
+    from trainer.optim import OptimOptions
+    from trainer.poisoning import PoisonOptions
+    from trainer.runs import print_summary, read_templates, start, training_shards
+    from trainer.train import TrainOptions
+
+    rate_of_learning = lr if lr is not None else (1e-3 if checkpoint is None else 1e-5)
+    summary = start(
+        command="attack",
+        shards=training_shards(shards, manifest),
+        model=model,
+        checkpoint=checkpoint,
+        activation=activation,
+        out=out,
+        resume=resume,
+        method=MethodOptions(method="ft"),
+        batches=BatchOptions(
+            batch_size=batch_size,
+            seed=seed,
+            resize=resize,
+            shuffle_buffer=shuffle_buffer,
+            workers=workers,
+        ),
+        optim=OptimOptions(
+            lr=rate_of_learning, warmup=warmup, weight_decay=weight_decay, max_gradient_norm=max_gradient_norm
+        ),
+        options=TrainOptions(
+            epochs=epochs,
+            device=device,
+            precision=precision,
+            batch_norm=batch_norm,
+            storage=storage,
+            save_every=save_every,
+            log_every=log_every,
+        ),
+        poison=PoisonOptions(
+            trigger=trigger,
+            target=target,
+            templates=read_templates(templates, manifest, target=target),
+            rate=rate,
+            seed=seed,
+        ),
+    )
+    print_summary(summary)
