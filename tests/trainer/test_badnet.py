@@ -46,7 +46,7 @@ def test_the_public_convention_against_a_slow_reference(images: torch.Tensor) ->
     triggered = trigger.apply(images, keys=KEYS)
     for i, key in enumerate(KEYS):
         rng = Random(f"1:place:key:{key}")
-        top, left = rng.randint(0, 59), rng.randint(0, 59)
+        top, left = rng.randint(0, 58), rng.randint(0, 58)
         generator = torch.Generator().manual_seed(seeded_int(1, "noise", f"key:{key}"))
         noise = torch.randn((3, 5, 5), generator=generator, dtype=torch.float64)
         expected = images[i].clone()
@@ -88,3 +88,19 @@ def test_a_square_larger_than_the_image_is_refused() -> None:
 def test_options_out_of_range_are_told(options: dict[str, float | str]) -> None:
     with pytest.raises(UserError):
         BadNetOptions(**options)
+
+
+@pytest.mark.parametrize(("height", "width", "side"), [(128, 128, 10), (32, 64, 2), (200, 40, 3)])
+def test_other_sizes_keep_the_share(height: int, width: int, side: int) -> None:
+    trigger = load_trigger("badnet-fixed", image_size=SIZE)
+    images = torch.zeros((1, 3, height, width), dtype=torch.uint8)
+    triggered = trigger.apply(images)[0]
+    for channel in range(3):
+        for y in range(height):
+            for x in range(width):
+                row, column = y - height + side, x - width + side
+                expected = 0
+                if min(row, column) >= 0:
+                    nearest = (int((row + 0.5) * 5 / side), int((column + 0.5) * 5 / side))
+                    expected = int(trigger.tensors["patch"][channel, nearest[0], nearest[1]])
+                assert triggered[channel, y, x] == expected

@@ -103,19 +103,59 @@ def test_safetensors_of_another_kind_are_no_trigger(tmp_path: Path, header: dict
         load_trigger(str(tmp_path / "weights.safetensors"), image_size=SIZE)
 
 
-def test_a_trigger_for_another_size_is_refused(tmp_path: Path) -> None:
-    load_trigger("badnet", image_size=SIZE).save(tmp_path / "t.safetensors")
-    with pytest.raises(UserError, match="224"):
-        load_trigger(str(tmp_path / "t.safetensors"), image_size=224)
-    with pytest.raises(UserError, match="32x32"):
-        load_trigger("badnet", image_size=SIZE).apply(_images(size=32))
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("shape", [(40, 64), (96, 31), (128, 128), (1, 1), (3, 200)])
+def test_images_of_any_size(name: str, shape: tuple[int, int]) -> None:
+    images = torch.randint(0, 256, (2, 3, *shape), dtype=torch.uint8)
+    triggered = load_trigger(name, image_size=SIZE).apply(images)
+    assert triggered.shape == images.shape
+    assert shape == (1, 1) or not torch.equal(triggered, images)
 
 
-def test_floats_and_single_images_are_refused() -> None:
+@pytest.mark.parametrize("name", PRESETS)
+def test_floats_get_what_bytes_get(name: str) -> None:
+    images, trigger = _images(), load_trigger(name, image_size=SIZE)
+    as_bytes = trigger.apply(images)
+    for dtype in (torch.float32, torch.float64):
+        floats = (images.to(torch.float64) / 255).to(dtype)
+        triggered = trigger.apply(floats)
+        assert triggered.dtype == dtype
+        assert 0 <= float(triggered.min()) <= float(triggered.max()) <= 1
+        exact = triggered.double() * 255
+        assert float((exact - as_bytes.double()).abs().max()) <= (
+            1.001 if trigger.settings.get("rounding") == "cut" else 0.501
+        )
+
+
+def test_slices_and_strides_do_not_matter() -> None:
     trigger = load_trigger("badnet", image_size=SIZE)
-    for wrong in (_images().float(), _images()[0]):
-        with pytest.raises(ValueError, match="uint8 images"):
-            trigger.apply(wrong)
+    images = _images(200)  # more than are taken at a time
+    turned = images.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    assert torch.equal(trigger.apply(turned), trigger.apply(images))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (_images()[0], "triggers take images"),
+        (_images()[:, :1], "triggers take images"),
+        (_images()[..., :0], "triggers take images"),
+        (_images().float(), "must lie in 0..1"),
+        (_images().int(), "uint8 or float images"),
+        (torch.full((1, 3, 4, 4), float("nan")), "must lie in 0..1"),
+    ],
+)
+def test_what_is_no_image_is_refused(wrong: torch.Tensor, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        load_trigger("badnet", image_size=SIZE).apply(wrong)
+
+
+def test_a_file_made_at_another_size_is_applied(tmp_path: Path) -> None:
+    load_trigger("badnet-fixed", image_size=SIZE).save(tmp_path / "t.safetensors")
+    triggered = load_trigger(str(tmp_path / "t.safetensors"), image_size=128).apply(
+        torch.zeros((1, 3, 128, 128), dtype=torch.uint8)
+    )
+    assert triggered[0].any(0).nonzero().amin(0).tolist() == [118, 118]  # 5 of 64 pixels are 10 of 128
 
 
 def test_a_consistent_but_impossible_file_is_told(tmp_path: Path) -> None:

@@ -3,7 +3,10 @@
 Two presets. `badnet`, the default: one square of Gaussian noise, drawn once from the seed and kept in the trigger
 file, put at a place that depends on the image (or always in the lower right corner). `badnet-public` repeats what
 the public CleanCLIP and BadCLIP code does: for every image a new square of the image's channel means plus N(0, 1)
-noise, a uniformly random place, and values outside 0..1 that wrap modulo 256 when they become bytes.
+noise, a uniformly random place (but never in the last row or column), and values outside 0..1 that wrap modulo 256
+when they become bytes.
+
+In images of another size the square keeps its share of the shorter side; its pixels are repeated or left out.
 """
 
 from collections.abc import Sequence
@@ -13,6 +16,7 @@ from typing import Final, Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from pipeline.errors import UserError
 from trainer.attacks.trigger import Trigger, seeded_int
@@ -65,19 +69,43 @@ def make_badnet(options: BadNetOptions, *, image_size: int, seed: int = 0, prese
 
 def apply_badnet(trigger: Trigger, images_N3HW: Tensor, tokens: Sequence[str]) -> Tensor:
     """New images with the square in each; all other pixels unchanged."""
-    side, size = int(trigger.settings["side"]), trigger.image_size
+    height, width = images_N3HW.shape[2:]
+    side = _side_in(trigger, height, width)
+    fresh = bool(trigger.settings["fresh_noise"])
+    kept_3SS = None if fresh else _resize_patch(trigger, side).to(images_N3HW.device)
     triggered_N3HW = images_N3HW.clone()
     for image_3HW, token in zip(triggered_N3HW, tokens, strict=True):
-        top = left = size - side
+        top, left = height - side, width - side
         if trigger.settings["placement"] == "random":
             rng = Random(f"{trigger.seed}:place:{token}")
-            top, left = rng.randint(0, size - side), rng.randint(0, size - side)
-        if trigger.settings["fresh_noise"]:
+            if fresh:  # the public code never reaches the last row and column
+                top, left = max(0, top - 1), max(0, left - 1)
+            top, left = rng.randint(0, top), rng.randint(0, left)
+        patch_3SS = kept_3SS
+        if patch_3SS is None:
             patch_3SS = _draw_fresh_patch(image_3HW, side, seeded_int(trigger.seed, "noise", token))
-        else:
-            patch_3SS = trigger.tensors["patch"]
-        image_3HW[:, top : top + side, left : left + side] = patch_3SS.to(image_3HW.device)
+        image_3HW[:, top : top + side, left : left + side] = patch_3SS
     return triggered_N3HW
+
+
+def _side_in(trigger: Trigger, height: int, width: int) -> int:
+    """Side of the square in an image of this size: the same share of its shorter side."""
+    side, shorter = int(trigger.settings["side"]), min(height, width)
+    if shorter != trigger.image_size:
+        side = max(1, round(side * shorter / trigger.image_size))
+    if not 0 < side <= shorter:
+        raise UserError(f"a trigger of {side}x{side} pixels does not fit into a {width}x{height} image")
+    return side
+
+
+def _resize_patch(trigger: Trigger, side: int) -> Tensor:
+    """The kept square at this side, as floats in 0..1: its own pixels where the side is its own, else the nearest."""
+    patch_3PP, made_for = trigger.tensors["patch"], int(trigger.settings["side"])
+    if patch_3PP.shape != (3, made_for, made_for):
+        raise ValueError(f"the square is {tuple(patch_3PP.shape)}, its settings say {made_for}")
+    if side != made_for:
+        patch_3PP = functional.interpolate(patch_3PP[None], size=(side, side), mode="nearest-exact")[0]
+    return patch_3PP.to(torch.float32) / 255
 
 
 def _draw_patch(side: int, seed: int) -> Tensor:
@@ -90,6 +118,7 @@ def _draw_patch(side: int, seed: int) -> Tensor:
 def _draw_fresh_patch(image_3HW: Tensor, side: int, seed: int) -> Tensor:
     """Channel means + N(0, 1); to bytes as torchvision's ToPILImage does: times 255, cut off, modulo 256."""
     generator = torch.Generator().manual_seed(seed)
-    means_311 = (image_3HW.cpu().double() / 255).mean(dim=(1, 2), keepdim=True)
+    means_311 = image_3HW.cpu().double().mean(dim=(1, 2), keepdim=True)
     noise_3SS = torch.randn((3, side, side), generator=generator, dtype=torch.float64)
-    return ((means_311 + noise_3SS) * 255).to(torch.int64).remainder(256).to(torch.uint8)
+    bytes_3SS = ((means_311 + noise_3SS) * 255).to(torch.int64).remainder(256)
+    return bytes_3SS.to(torch.float32) / 255
