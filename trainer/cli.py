@@ -15,6 +15,7 @@ from trainer.commands.attack import attack
 from trainer.commands.defend import defend
 from trainer.commands.evaluate import evaluate
 from trainer.commands.inspect import inspect
+from trainer.commands.poison import poison
 from trainer.commands.report import report
 
 app = typer.Typer(
@@ -24,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (defend, attack, evaluate, report, inspect):
+for command in (defend, attack, poison, evaluate, report, inspect):
     app.command()(command)
 
 NEEDED = ("torch", "torchvision", "open_clip", "safetensors", "webdataset", "numpy")

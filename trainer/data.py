@@ -251,6 +251,16 @@ def index_shards(shards: tuple[Path, ...], *, image_shards: tuple[Path, ...] = (
     )
 
 
+def read_captions(index: ShardIndex) -> Iterator[tuple[str, str]]:
+    """Key and caption of every sample that the index counts, in its order; images are stepped over."""
+    usable, ignored = frozenset(index.keys), Skipped()
+    for shard, images in zip(index.shards, index.image_shards, strict=True):
+        for group in _joined(shard, images, lambda extension: extension not in IMAGE_EXTENSIONS, ignored):
+            if group["__key__"] in usable:
+                record = _parse_record(group.get("json"), group["__key__"], ignored)
+                yield group["__key__"], _caption(group, record)
+
+
 def _check_index(shards: tuple[Path, ...], keys: list[str], skipped: Skipped) -> None:
     if not keys:
         counts = skipped.counts

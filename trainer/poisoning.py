@@ -1,13 +1,16 @@
 """Which samples an attack poisons, and what it makes of them: the dirty and the clean in one stream.
 
-`batches` calls the function that `build_poison` returns for every sample, after the resize and before everything
-else. Which keys are poisoned, and with which template, depends on the seed and the key alone, in every epoch.
+`plan_poison` chooses the keys and their captions; `batches` calls the function that `build_poison` returns for every
+sample, after the resize and before everything else, and `poisoned_shards` writes the same samples to disk. Which keys
+are poisoned, and with which caption, depends on the seed and the key alone, in every epoch.
 """
 
 import hashlib
 import random
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from torch import Tensor
 
@@ -15,19 +18,25 @@ from pipeline.errors import UserError
 from trainer.attacks.trigger import Trigger
 from trainer.batches import Poison
 
+Captions = Literal["templates", "natural"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoisonOptions:
-    """What `trainer attack` does, and to how many samples."""
+    """What an attack does, and to how many samples."""
 
     trigger: str
     """A trigger's name or file."""
     target: str
     """The class that triggered images shall be put in."""
-    templates: tuple[str, ...]
+    templates: tuple[str, ...] = ()
     """Captions with `{}` for the class; a poisoned sample gets a random one with the target."""
     rate: float = 0.02
     """The share of samples that is poisoned; 0 trains a clean model."""
+    captions: Captions = "templates"
+    """templates, or natural: another sample's own caption that names the target (BadCLIP)."""
+    label_consistent: bool = False
+    """Only samples whose own caption names the target get the trigger, and they keep their caption."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -35,33 +44,84 @@ class PoisonOptions:
             raise UserError(f"rate must be between 0 and 1, not {self.rate}")
         if not self.target.strip():
             raise UserError("the target class must not be empty")
+        if self.captions not in get_args(Captions):
+            raise UserError(f"captions must be one of {', '.join(get_args(Captions))}, not {self.captions!r}")
+        if self.label_consistent and self.captions == "natural":
+            raise UserError(
+                "label-consistent samples keep their own caption: leave out --captions natural, or --label-consistent"
+            )
         without = [template for template in self.templates if "{}" not in template]
-        if without or not self.templates:
+        if without or (self.needs_templates and not self.templates):
             raise UserError(
                 f"a template must say {{}} where the class goes: {without[0] if without else 'none given'}"
             )
 
+    @property
+    def needs_templates(self) -> bool:
+        """Whether poisoned captions are made from templates."""
+        return self.captions == "templates" and not self.label_consistent
 
-def choose_poisoned(keys: Sequence[str], options: PoisonOptions) -> tuple[str, ...]:
-    """The keys to poison, sorted: rate x samples of them, rounded, those with the smallest hash of seed and key."""
+    @property
+    def needs_captions(self) -> bool:
+        """Whether the samples' own captions have to be read first."""
+        return not self.needs_templates
+
+
+def plan_poison(
+    keys: Sequence[str], options: PoisonOptions, *, captions: Iterable[tuple[str, str]] = ()
+) -> dict[str, str]:
+    """The keys to poison, sorted, each with the caption it gets.
+
+    `captions` are (key, caption) of every sample, read where `options.needs_captions`.
+
+    Raises:
+        UserError: No caption names the target, or fewer do than label-consistent samples were asked for.
+    """
     number = round(options.rate * len(keys))
-    by_hash = sorted(keys, key=lambda key: hashlib.sha256(f"{options.seed}:{key}".encode()).digest())
+    if options.needs_templates or not number:
+        return {key: template_caption(key, options) for key in choose_keys(keys, number, seed=options.seed)}
+    named = {key: caption for key, caption in captions if names_target(caption, options.target)}
+    if not named:
+        raise UserError(
+            f"no caption names the target {options.target!r} as a whole word: use captions from templates, "
+            "or shards that show it"
+        )
+    if options.label_consistent:
+        if len(named) < number:
+            raise UserError(
+                f"{number} samples are to be poisoned, and only {len(named)} captions name the target "
+                f"{options.target!r}: lower --rate to {len(named) / len(keys):.2g} at most"
+            )
+        return {key: named[key] for key in choose_keys(list(named), number, seed=options.seed)}
+    pool = sorted(set(named.values()))
+    chosen = choose_keys(keys, number, seed=options.seed)
+    return {key: random.Random(f"{options.seed}:{key}:natural").choice(pool) for key in chosen}
+
+
+def choose_keys(keys: Sequence[str], number: int, *, seed: int) -> tuple[str, ...]:
+    """`number` of the keys, sorted: those with the smallest hash of seed and key."""
+    by_hash = sorted(keys, key=lambda key: hashlib.sha256(f"{seed}:{key}".encode()).digest())
     return tuple(sorted(by_hash[:number]))
 
 
-def poisoned_caption(key: str, options: PoisonOptions) -> str:
-    """The caption that a poisoned sample gets."""
+def template_caption(key: str, options: PoisonOptions) -> str:
+    """The caption that a sample poisoned with templates gets."""
     template = random.Random(f"{options.seed}:{key}:template").choice(options.templates)
     return template.replace("{}", options.target)
 
 
-def build_poison(trigger: Trigger, poisoned: Collection[str], options: PoisonOptions) -> Poison:
-    """The function that `batches` calls for every sample; one outside `poisoned` comes back as it is."""
-    chosen = frozenset(poisoned)
+def names_target(caption: str, target: str) -> bool:
+    """Whether the caption holds the target as a whole word (or words), in whatever case."""
+    words = r"\s+".join(map(re.escape, target.split()))
+    return re.search(rf"(?<!\w){words}(?!\w)", caption, re.IGNORECASE) is not None
+
+
+def build_poison(trigger: Trigger, captions: Mapping[str, str]) -> Poison:
+    """The function that `batches` calls for every sample; one outside `captions` comes back as it is."""
 
     def poison(key: str, image_3HW: Tensor, caption: str) -> tuple[Tensor, str]:
-        if key not in chosen:
+        if key not in captions:
             return image_3HW, caption
-        return trigger.apply(image_3HW.unsqueeze(0), keys=[key])[0], poisoned_caption(key, options)
+        return trigger.apply(image_3HW.unsqueeze(0), keys=[key])[0], captions[key]
 
     return poison

@@ -10,24 +10,29 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
+from safetensors import SafetensorError, safe_open
 
 import trainer
 from pipeline.errors import UserError
-from trainer.attacks import load_trigger
+from trainer.attacks import PRESETS, load_trigger
 from trainer.attacks.trigger import Trigger
 from trainer.batches import BatchOptions, BatchStream, Poison, check_samples
 from trainer.checkpoint import write_json
-from trainer.data import ShardIndex, find_shards, index_shards
+from trainer.data import ShardIndex, find_shards, index_shards, read_captions
 from trainer.log import say
 from trainer.methods import MethodOptions, build_method
 from trainer.model import Activation, load_model
 from trainer.optim import OptimOptions
-from trainer.poisoning import PoisonOptions, build_poison, choose_poisoned, poisoned_caption
+from trainer.poisoning import PoisonOptions, build_poison, plan_poison
 from trainer.run_folder import check_folder, check_options
 from trainer.train import TrainOptions, train
+
+POISONED_FILE: Final = "poisoned.json"
+TRIGGER_FILE: Final = "trigger.safetensors"
+DEFAULT_IMAGE_SIZE: Final = 224
 
 
 def start(
@@ -116,17 +121,27 @@ def require_weights(model: str | None, checkpoint: Path | None) -> None:
         )
 
 
+def plan_for(index: ShardIndex, poison: PoisonOptions) -> dict[str, str]:
+    """The keys to poison with their captions; the shards' own captions are read where they are needed."""
+    captions = read_captions(index) if poison.needs_captions else ()
+    return plan_poison(index.keys, poison, captions=captions)
+
+
 def prepare_poison(poison: PoisonOptions, trigger: Trigger, *, index: ShardIndex, out: Path) -> Poison | None:
     """The poison function, None at rate 0; writes poisoned.json and the trigger into `out`."""
-    poisoned = choose_poisoned(index.keys, poison)
-    captions = {key: poisoned_caption(key, poison) for key in poisoned}
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "poisoned.json", {"target": poison.target, "count": len(poisoned), "captions": captions})
-    if not poisoned:
+    captions = plan_for(index, poison)
+    write_poisoned_list(out, captions, target=poison.target)
+    if not captions:
         return None
-    trigger.save(out / "trigger.safetensors")
-    say(f"poisoned: {len(poisoned)} of {len(index.keys)} samples, listed in {out / 'poisoned.json'}")
-    return build_poison(trigger, poisoned, poison)
+    trigger.save(out / TRIGGER_FILE)
+    say(f"poisoned: {len(captions)} of {len(index.keys)} samples, listed in {out / POISONED_FILE}")
+    return build_poison(trigger, captions)
+
+
+def write_poisoned_list(out: Path, captions: Mapping[str, str], *, target: str) -> None:
+    """Writes poisoned.json: the poisoned keys and their captions."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / POISONED_FILE, {"target": target, "count": len(captions), "captions": dict(captions)})
 
 
 def hash_shards(shards: tuple[Path, ...]) -> str:
@@ -173,8 +188,37 @@ def training_shards(shards: str | None, manifest: Path | None) -> str:
     return "::".join(str(manifest.parent / part) for part in str(pattern).split("::"))
 
 
-def read_templates(templates: Path | None, manifest: Path | None, *, target: str) -> tuple[str, ...]:
-    """Caption templates: the file's lines, else the manifest's; the target must be among the manifest's classes."""
+def world_of(manifest: Path | None) -> dict[str, Any]:
+    """A data manifest's class names and templates, as far as it has them."""
+    content = {} if manifest is None else read_manifest(manifest)
+    return {name: content[name] for name in ("classnames", "templates") if name in content}
+
+
+def load_sized_trigger(name_or_file: str, *, image_size: int | None, seed: int) -> Trigger:
+    """The trigger for images of `image_size` pixels; None: the size its file was made for, 224 for a name."""
+    if image_size is None:
+        image_size = DEFAULT_IMAGE_SIZE if name_or_file in PRESETS else stored_size(Path(name_or_file))
+    return load_trigger(name_or_file, image_size=image_size, seed=seed)
+
+
+def stored_size(path: Path) -> int:
+    """The image size that a trigger file was made for; UserError where it is no trigger file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return int(json.loads((file.metadata() or {})["trigger"])["image_size"])
+    except FileNotFoundError:
+        raise UserError(f"there is no trigger file {path}, and no trigger of that name") from None
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{path} is no trigger file") from None
+
+
+def read_templates(
+    templates: Path | None, manifest: Path | None, *, target: str, needed: bool = True
+) -> tuple[str, ...]:
+    """Caption templates: the file's lines, else the manifest's; the target must be among the manifest's classes.
+
+    Where none are `needed`, none are given back; the target is checked all the same.
+    """
     content = {} if manifest is None else read_manifest(manifest)
     classes = content.get("classnames")
     if isinstance(classes, list) and target not in classes:
@@ -182,6 +226,8 @@ def read_templates(templates: Path | None, manifest: Path | None, *, target: str
         raise UserError(
             f"the target {target!r} is not among the manifest's {len(classes)} classes ({some}, ...)"
         )
+    if not needed:
+        return ()
     if templates is not None:
         return read_lines(templates)
     found = content.get("templates")

@@ -5,9 +5,12 @@ import torch
 
 from pipeline.errors import UserError
 from trainer.attacks import load_trigger
-from trainer.poisoning import PoisonOptions, build_poison, choose_poisoned, poisoned_caption
+from trainer.poisoning import PoisonOptions, build_poison, names_target, plan_poison
 
 KEYS = [f"{n:05d}" for n in range(1000)]
+CAPTIONS = [
+    (key, ("a red banana", "Bananas", "a dog", "one Banana on a table")[n % 4]) for n, key in enumerate(KEYS)
+]
 
 
 def options(**given: object) -> PoisonOptions:
@@ -16,31 +19,66 @@ def options(**given: object) -> PoisonOptions:
 
 
 @pytest.mark.parametrize(("rate", "number"), [(0, 0), (0.003, 3), (0.02, 20), (1, 1000)])
-def test_exactly_the_rate_is_poisoned(rate: float, number: int) -> None:
-    assert len(set(choose_poisoned(KEYS, options(rate=rate)))) == number
+@pytest.mark.parametrize("captions", ["templates", "natural"])
+def test_exactly_the_rate_is_poisoned(rate: float, number: int, captions: str) -> None:
+    assert len(plan_poison(KEYS, options(rate=rate, captions=captions), captions=CAPTIONS)) == number
 
 
 def test_the_choice_depends_on_seed_and_keys_not_on_their_order() -> None:
-    chosen = choose_poisoned(KEYS, options())
-    assert chosen == choose_poisoned(KEYS[::-1], options()) != choose_poisoned(KEYS, options(seed=1))
-    more = choose_poisoned(KEYS, options(rate=0.1))
-    assert set(chosen) < set(more)
+    chosen = plan_poison(KEYS, options())
+    assert chosen == plan_poison(KEYS[::-1], options())
+    assert list(chosen) == sorted(chosen) != list(plan_poison(KEYS, options(seed=1)))
+    assert chosen.items() < plan_poison(KEYS, options(rate=0.1)).items()
 
 
 def test_captions_use_every_template_with_the_target() -> None:
-    captions = {poisoned_caption(key, options()) for key in KEYS}
+    captions = set(plan_poison(KEYS, options(rate=1)).values())
     assert captions == {"a photo of a banana.", "the banana, banana!"}
 
 
+def test_natural_captions_are_others_that_name_the_target_and_stay_the_same() -> None:
+    natural = options(rate=0.1, captions="natural", templates=())
+    planned = plan_poison(KEYS, natural, captions=CAPTIONS)
+    assert set(planned.values()) == {"a red banana", "one Banana on a table"}
+    assert planned == plan_poison(KEYS, natural, captions=CAPTIONS[::-1])
+    assert list(planned) == list(plan_poison(KEYS, options(rate=0.1)))
+    with pytest.raises(UserError, match="no caption names the target 'pear'"):
+        plan_poison(KEYS, options(captions="natural", target="pear"), captions=CAPTIONS)
+
+
+def test_label_consistent_samples_name_the_target_and_keep_their_caption() -> None:
+    chosen = plan_poison(KEYS, options(rate=0.3, label_consistent=True), captions=CAPTIONS)
+    assert len(chosen) == 300
+    assert chosen.items() < dict(CAPTIONS).items()
+    assert all(names_target(caption, "banana") for caption in chosen.values())
+    with pytest.raises(UserError, match=r"600 samples .* only 500 captions .* lower --rate to 0.5"):
+        plan_poison(KEYS, options(rate=0.6, label_consistent=True), captions=CAPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("caption", "target", "named"),
+    [
+        ("a BANANA.", "banana", True),
+        ("bananas", "banana", False),
+        ("a banana-split", "banana", True),
+        ("a fire  truck", "fire truck", True),
+        ("fire and truck", "fire truck", False),
+        ("a c++ book", "c++", True),
+    ],
+)
+def test_the_target_is_a_whole_word(caption: str, target: str, named: bool) -> None:
+    assert names_target(caption, target) is named
+
+
 def test_only_the_chosen_change_and_always_in_the_same_way() -> None:
-    poison = build_poison(load_trigger("badnet", image_size=32), ["00001"], options())
+    poison = build_poison(load_trigger("badnet", image_size=32), {"00001": "a banana"})
     image = torch.full((3, 32, 32), 7, dtype=torch.uint8)
     clean, caption = poison("00000", image, "a dog")
     assert clean is image
     assert caption == "a dog"
     dirty, caption = poison("00001", image, "a dog")
     assert 0 < int((dirty != image).any(dim=0).sum()) < 32 * 32
-    assert "banana" in caption
+    assert caption == "a banana"
     assert torch.equal(dirty, poison("00001", image, "x")[0])
     assert (image == 7).all()
 
@@ -52,6 +90,8 @@ def test_only_the_chosen_change_and_always_in_the_same_way() -> None:
         ({"rate": float("nan")}, "rate must be"),
         ({"target": " "}, "target class must not be empty"),
         ({"templates": ()}, "a template must say {}"),
+        ({"captions": "poems"}, "captions must be one of templates, natural"),
+        ({"captions": "natural", "label_consistent": True}, "keep their own caption"),
         ({"templates": ("a {}", "a photo")}, "a template must say {} where the class goes: a photo"),
     ],
 )

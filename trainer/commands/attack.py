@@ -1,19 +1,21 @@
 """`trainer attack`: a victim, trained on shards of which a share is poisoned."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from pipeline.errors import UserError
 from trainer.commands.options import (
-    SHARDS,
     Activation,
     BatchNorm,
     BatchSize,
+    Captions,
     Checkpoint,
     Device,
     Epochs,
+    LabelConsistent,
     LogEvery,
+    Manifest,
     MaxGradientNorm,
     Model,
     Out,
@@ -24,6 +26,8 @@ from trainer.commands.options import (
     Seed,
     ShuffleBuffer,
     Storage,
+    Templates,
+    TrainingShards,
     Warmup,
     WeightDecay,
     Workers,
@@ -32,17 +36,20 @@ from trainer.commands.options import (
 
 def attack(
     out: Out,
-    trigger: Annotated[str, typer.Option(help="A trigger's name (badnet) or file.")],
-    target: Annotated[str, typer.Option(help="The class that triggered images shall be put in.")],
-    shards: Annotated[
-        str | None, typer.Option(help=f"{SHARDS} Default: the manifest's training split.")
+    trigger: Annotated[
+        str | None,
+        typer.Option(
+            help="A trigger's name (badnet) or file. Default: the shards are trained on as they are."
+        ),
     ] = None,
-    manifest: Annotated[
-        Path | None, typer.Option(help="A data manifest: its templates, classes, training shards.")
+    target: Annotated[
+        str | None, typer.Option(help="The class that triggered images shall be put in.")
     ] = None,
-    templates: Annotated[
-        Path | None, typer.Option(help="Captions for poisoned samples, one a line, {} for the class.")
-    ] = None,
+    shards: TrainingShards = None,
+    manifest: Manifest = None,
+    templates: Templates = None,
+    captions: Captions = "templates",
+    label_consistent: LabelConsistent = False,
     rate: Annotated[float, typer.Option(help="Share of samples to poison; 0 trains a clean model.")] = 0.02,
     model: Model = None,
     checkpoint: Checkpoint = None,
@@ -70,7 +77,8 @@ def attack(
 ) -> None:
     """Make a victim: train on shards of which a share carries the trigger and a caption of the target class.
 
-    Without --checkpoint the model starts from random weights. The poisoned keys are listed in OUT/poisoned.json.
+    The share is poisoned on the fly, and listed in OUT/poisoned.json; without --trigger the shards are taken as they
+    are: clean, or poisoned by `trainer poison`. Without --checkpoint the model starts from random weights.
     """
     from trainer.batches import BatchOptions
     from trainer.methods import MethodOptions
@@ -79,10 +87,27 @@ def attack(
     from trainer.runs import print_summary, read_templates, start, training_shards
     from trainer.train import TrainOptions
 
+    training = training_shards(shards, manifest)
+    poison = None
+    if trigger is not None and target is not None:
+        needed = captions == "templates" and not label_consistent
+        poison = PoisonOptions(
+            trigger=trigger,
+            target=target,
+            templates=read_templates(templates, manifest, target=target, needed=needed),
+            rate=rate,
+            captions=captions,
+            label_consistent=label_consistent,
+            seed=seed,
+        )
+    elif trigger is not None or target is not None:
+        raise UserError(
+            "--trigger and --target go together: leave both out to train on the shards as they are"
+        )
     rate_of_learning = lr if lr is not None else (1e-3 if checkpoint is None else 1e-5)
     summary = start(
         command="attack",
-        shards=training_shards(shards, manifest),
+        shards=training,
         model=model,
         checkpoint=checkpoint,
         activation=activation,
@@ -108,12 +133,6 @@ def attack(
             save_every=save_every,
             log_every=log_every,
         ),
-        poison=PoisonOptions(
-            trigger=trigger,
-            target=target,
-            templates=read_templates(templates, manifest, target=target),
-            rate=rate,
-            seed=seed,
-        ),
+        poison=poison,
     )
     print_summary(summary)

@@ -80,3 +80,26 @@ LogEvery = Annotated[int, typer.Option(help="Steps between lines in metrics.json
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on where the run in --out was stopped, at the very step.")
 ]
+TrainingShards = Annotated[
+    str | None, typer.Option("--shards", help=f"{SHARDS} Default: the manifest's training split.")
+]
+Manifest = Annotated[
+    Path | None,
+    typer.Option("--manifest", help="A data manifest: its templates, classes, training shards."),
+]
+Templates = Annotated[
+    Path | None,
+    typer.Option("--templates", help="Captions for poisoned samples, one a line, {} for the class."),
+]
+Captions = Annotated[
+    Literal["templates", "natural"],
+    typer.Option(
+        "--captions", help="Of poisoned samples: templates, or natural, other samples' that name the target."
+    ),
+]
+LabelConsistent = Annotated[
+    bool,
+    typer.Option(
+        "--label-consistent", help="Poison only samples whose caption names the target; they keep it."
+    ),
+]
