@@ -1,7 +1,7 @@
 """Before and after a defence, side by side: the last station, for people (a table) and programs (result.json).
 
-Reads what `trainer evaluate` wrote for the victim and for the defended model, and the run's summary. Two
-evaluations are only set side by side where data, classes, trigger and target are the same.
+Reads what `trainer evaluate` or `trainer probe` wrote for the victim and for the defended model, and the run's
+summary. Two evaluations are only set side by side where images, classes, prompts, trigger and target are the same.
 """
 
 import json
@@ -9,22 +9,37 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from rich.console import Group, RenderableType
 from rich.table import Table
 
 from pipeline.errors import UserError
 from trainer.checkpoint import write_json
-from trainer.evals.zero_shot import TOP_K, ZeroShotResult
+from trainer.evals.evaluation import FOOLED_POINTS, TOP_K, Evaluation
 
 MEASURES: Final = tuple(f"{kind}{k}" for kind in ("ba", "asr") for k in TOP_K)
 """The names in result.json: ba1 ba3 ba5 ba10 asr1 asr3 asr5 asr10, percent."""
-_SAME: Final = ("data", "num_classes", "num_templates", "target", "trigger_sha256")
+_SAME: Final = (
+    "how",
+    "data",
+    "num_classes",
+    "num_templates",
+    "target",
+    "trigger_sha256",
+    "images_sha256",
+    "prompts_sha256",
+)
+WORST: Final = 5
+"""How many classes are shown: those that lose most, those that go to the target most."""
 _TITLES: Final = {"ba": "BA", "asr": "ASR"}
 
 
-def write_evaluation(result: ZeroShotResult, path: Path) -> None:
-    """Write the evaluation as JSON."""
+def write_evaluation(
+    result: Evaluation, path: Path, *, clean_model: Evaluation | None = None, **facts: Any
+) -> None:
+    """Write the evaluation as JSON, the clean model's beside it, and what else is to be remembered of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, result.to_json())
+    beside = {} if clean_model is None else {"clean_model": clean_model.to_json()}
+    write_json(path, result.to_json() | facts | beside)
 
 
 def read_evaluation(path: Path) -> dict[str, Any]:
@@ -42,8 +57,9 @@ def read_evaluation(path: Path) -> dict[str, Any]:
 
 def evaluation_table(evaluation: Mapping[str, Any]) -> Table:
     """One evaluation with n and 95 % intervals; both ways to count the attack's success."""
+    how = evaluation.get("how", "zero-shot")
     table = Table(
-        title=f"{evaluation['model']} on {evaluation['data']} ({evaluation['num_classes']} classes)"
+        title=f"{evaluation['model']} on {evaluation['data']} ({evaluation['num_classes']} classes), {how}"
     )
     columns = {"ba": "BA", "asr": "ASR", "asr_with_target": "ASR, target images counted"}
     columns = {name: title for name, title in columns.items() if evaluation.get(name)}
@@ -58,6 +74,42 @@ def evaluation_table(evaluation: Mapping[str, Any]) -> Table:
         told.append(f"trigger sha256 {evaluation['trigger_sha256'][:16]}")
     table.caption = ", ".join(told)
     return table
+
+
+def confusion_table(evaluation: Mapping[str, Any]) -> Table | None:
+    """Which classes' images are put in the target, clean and with the trigger; None without a target.
+
+    All images of other classes first, then the classes whose clean images go there most.
+    """
+    everything = evaluation.get("clean_as_target")
+    if not everything:
+        return None
+    target, triggered = evaluation["target"], bool(evaluation.get("asr"))
+    table = Table(title=f"Images of other classes that are put in {target!r} (%)")
+    for title in ("images of", "n", "BA", "clean", *(("with the trigger",) if triggered else ())):
+        table.add_column(title, justify="left" if title == "images of" else "right")
+    attacked = (_with_interval(evaluation["asr"]["1"]),) if triggered else ()
+    table.add_row("all other classes", str(everything["n"]), "", _with_interval(everything), *attacked)
+    table.add_section()
+    others = [row for row in evaluation["classes"] if row["name"] != target and row["n"]]
+    most = sorted(others, key=lambda row: (-row["to_target"] / row["n"], row["name"]))[:WORST]
+    for row in (row for row in most if row["to_target"]):
+        shares = [row["to_target"], *((row["to_target_triggered"],) if triggered else ())]
+        percents = [f"{100 * share / row['n']:.1f}" for share in shares]
+        table.add_row(row["name"], str(row["n"]), f"{row['ba1']:.1f}", *percents)
+    return table
+
+
+def sanity_line(clean_model: Mapping[str, Any]) -> str:
+    """What the same trigger does to a clean model, in a line; a warning where it fools it."""
+    asr, clean = clean_model["asr"]["1"], clean_model["clean_as_target"]
+    told = (
+        f"ASR {asr['percent']:.1f} % ({asr['low']:.1f} to {asr['high']:.1f}), "
+        f"{clean['percent']:.1f} % without the trigger"
+    )
+    if asr["percent"] - clean["percent"] > FOOLED_POINTS:
+        return f"warning: the trigger fools the clean model ({told}): an adversarial patch, no backdoor"
+    return f"the clean model is not fooled by the trigger: {told}"
 
 
 def comparison_table(before: Mapping[str, Any], after: Mapping[str, Any]) -> Table:
@@ -76,6 +128,41 @@ def comparison_table(before: Mapping[str, Any], after: Mapping[str, Any]) -> Tab
             change = f"{new['percent'] - old['percent']:+.1f}"
             table.add_row(f"{_TITLES[kind]} top-{k}", _with_interval(old), _with_interval(new), change)
         table.add_section()
+    old, new = before.get("clean_as_target"), after.get("clean_as_target")
+    if old and new:
+        change = f"{new['percent'] - old['percent']:+.1f}"
+        table.add_row("clean images in the target", _with_interval(old), _with_interval(new), change)
+    return table
+
+
+def class_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Each class's `name, n, before, after, change`: BA top-1 in percent and points, those that lose most first."""
+    rows = [
+        {
+            "name": old["name"],
+            "n": old["n"],
+            "before": old["ba1"],
+            "after": new["ba1"],
+            "change": new["ba1"] - old["ba1"],
+        }
+        for old, new in zip(before.get("classes", ()), after.get("classes", ()), strict=True)
+        if old["n"]
+    ]
+    return sorted(rows, key=lambda row: (row["change"], row["name"]))
+
+
+def class_table(changes: list[dict[str, Any]]) -> Table:
+    """The classes that lose most BA in the defence."""
+    lost = sum(row["change"] < 0 for row in changes)
+    table = Table(
+        title=f"BA top-1 by class (%): the {min(WORST, len(changes))} that lose most",
+        caption=f"{lost} of {len(changes)} classes lose; all are in result.json under class_ba",
+    )
+    for title in ("class", "n", "before", "after", "change"):
+        table.add_column(title, justify="left" if title == "class" else "right")
+    for row in changes[:WORST]:
+        shares = (f"{row['before']:.1f}", f"{row['after']:.1f}", f"{row['change']:+.1f}")
+        table.add_row(row["name"], str(row["n"]), *shares)
     return table
 
 
@@ -107,10 +194,12 @@ def build_result(
         | {name: evaluation[name] for name in kept}
         | {"asr1_with_target": evaluation["asr_with_target"]["1"]["percent"]}
         | {"n_ba": evaluation["ba"]["1"]["n"], "n_asr": evaluation["asr"]["1"]["n"]}
+        | {"clean_as_target": (evaluation.get("clean_as_target") or {}).get("percent")}
         for side, evaluation in (("before", before), ("after", after))
     }
     return {
         **told,
+        "class_ba": class_changes(before, after),
         "seconds_per_step": None if summary is None else summary.get("seconds_per_step"),
         "steps": None if summary is None else summary.get("steps"),
         "data": before["data"],
@@ -123,8 +212,8 @@ def build_result(
 
 def report(
     before: Path, after: Path, *, out: Path, run: Path | None = None, paths: Mapping[str, Path] | None = None
-) -> Table:
-    """Write `out` (result.json) from two evaluation files; the table to print.
+) -> RenderableType:
+    """Write `out` (result.json) from two evaluation files; the tables to print.
 
     `run` is the defence's folder, whose summary.json tells the seconds per step.
     """
@@ -138,7 +227,8 @@ def report(
     all_paths = {"before": before, "after": after, **({} if run is None else {"run": run}), **(paths or {})}
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out, build_result(old, new, summary=summary, paths={**all_paths, "result": out}))
-    return comparison_table(old, new)
+    changes = class_changes(old, new)
+    return Group(comparison_table(old, new), *([class_table(changes)] if changes else []))
 
 
 def _with_interval(share: Mapping[str, Any]) -> str:

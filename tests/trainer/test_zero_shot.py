@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from pipeline.errors import UserError
 from trainer.attacks import load_trigger
 from trainer.evals import evaluate_zero_shot, load_labelled, read_classnames
-from trainer.evals.zero_shot import count_top_k, embed_classes, nearest_classes, wilson
+from trainer.evals.evaluation import count_top_k, wilson
+from trainer.evals.labelled import LabelledBatch
+from trainer.evals.zero_shot import embed_classes, nearest_classes
 from trainer.model import ClipModel, load_model
 
 NAMES = ("cat", "dog", "banana")
@@ -51,7 +54,7 @@ def write(tmp_path: Path) -> Callable[..., Path]:
                         member.size = len(content)
                         tar.addfile(member, io.BytesIO(content))
         manifest = {"name": "toy", "classnames": names, "templates": TEMPLATES}
-        manifest["splits"] = {"test": {"shards": "00000.tar", "num_samples": len(samples)}}
+        manifest["splits"] = {"test": {"shards": "00000.tar", "num_samples": len(samples) or None}}
         (tmp_path / "manifest.json").write_text(json.dumps(manifest))
         return tmp_path / "manifest.json"
 
@@ -86,7 +89,10 @@ def test_against_a_slow_reference(clip: ClipModel, write: Callable[..., Path]) -
     with torch.no_grad():
         for i, (image, _) in enumerate(samples):
             pixels = clip.resize(image)
-            ranks, poisoned = _slow_ranking(clip, pixels), _slow_ranking(clip, trigger.apply(pixels[None])[0])
+            ranks, poisoned = (
+                _slow_ranking(clip, pixels),
+                _slow_ranking(clip, trigger.apply(pixels[None], keys=[f"{i:04d}"])[0]),
+            )
             for k in (1, 3):
                 hits[k] += i % 3 in ranks[:k]
                 attacks_all[k] += 2 in poisoned[:k]
@@ -197,10 +203,9 @@ def test_images_of_any_size_are_resized(clip: ClipModel, write: Callable[..., Pa
 
 
 @pytest.mark.parametrize("label", ["3", "-1", "cat", "999999999999999999999", ""])
-def test_a_label_without_a_class_is_told(clip: ClipModel, write: Callable[..., Path], label: str) -> None:
-    data = load_labelled(str(write([(_noise(0), "0"), (_noise(1), label)])))
+def test_a_label_without_a_class_is_told(write: Callable[..., Path], label: str) -> None:
     with pytest.raises(UserError, match="0 to 2"):
-        evaluate_zero_shot(clip, data)
+        load_labelled(str(write([(_noise(0), "0"), (_noise(1), label)])))
 
 
 def test_a_target_that_is_no_class_is_told(clip: ClipModel, write: Callable[..., Path]) -> None:
@@ -227,7 +232,7 @@ def test_empty_data_is_told(clip: ClipModel, write: Callable[..., Path], samples
 
 def test_class_names_and_templates_are_checked(write: Callable[..., Path], tmp_path: Path) -> None:
     manifest = str(write([(_noise(0), "0")]))
-    for names, message in ((["one"], "at least 2"), (["a", "b", "a"], "more than once")):
+    for names, message in ((["one"], "1 class names, and toy has 3"), (["a", "b", "a"], "more than once")):
         with pytest.raises(UserError, match=message):
             load_labelled(manifest, classnames=names)
     with pytest.raises(UserError, match="exactly one"):
@@ -235,6 +240,75 @@ def test_class_names_and_templates_are_checked(write: Callable[..., Path], tmp_p
     with pytest.raises(UserError, match="without class names"):
         load_labelled(str(tmp_path / "00000.tar"))
     assert load_labelled(str(tmp_path / "00000.tar"), classnames=NAMES).classnames == NAMES
+    with pytest.raises(UserError, match="at least 2"):
+        load_labelled(str(tmp_path / "00000.tar"), classnames=["one"])
+
+
+def test_a_class_too_few_is_found_before_any_image_is_decoded(
+    write: Callable[..., Path], tmp_path: Path
+) -> None:
+    names = tuple(f"thing {i}" for i in range(1_000))
+    manifest = str(write([(b"no image", "0"), (b"no image", "999")], names=names))
+    with pytest.raises(UserError, match="999 class names, and toy has 1000 classes"):
+        load_labelled(manifest, classnames=names[:999])
+    with pytest.raises(UserError, match="label '999', and the 999 class names"):
+        load_labelled(str(tmp_path / "00000.tar"), classnames=names[:999])
+    assert load_labelled(str(tmp_path / "00000.tar"), classnames=names).scan().num_per_class[999] == 1
+
+
+def test_a_sample_too_few_is_told(write: Callable[..., Path]) -> None:
+    path = write([(_noise(0), "0"), (_noise(1), "1")])
+    path.write_text(path.read_text().replace('"num_samples": 2', '"num_samples": 3'))
+    with pytest.raises(UserError, match="has 3 samples in test, and there are 2"):
+        load_labelled(str(path))
+
+
+def test_classes_are_counted_towards_the_target(clip: ClipModel, write: Callable[..., Path]) -> None:
+    samples = [(_noise(i), str(i % 3)) for i in range(30)]
+    trigger = load_trigger("badnet", image_size=32, seed=1)
+    seen: list[tuple[int, int, int]] = []
+
+    def observe(
+        batch: LabelledBatch, clean_NK: Tensor, images: Tensor | None, poisoned_NK: Tensor | None
+    ) -> None:
+        assert poisoned_NK is not None
+        assert images is not None
+        assert torch.equal(images, trigger.apply(batch.image_N3HW, keys=batch.keys))
+        seen.extend(
+            zip(batch.label_N.tolist(), clean_NK[:, 0].tolist(), poisoned_NK[:, 0].tolist(), strict=True)
+        )
+
+    data = load_labelled(str(write(samples)))
+    result = evaluate_zero_shot(clip, data, trigger=trigger, target="dog", batch_size=8, observe=observe)
+    for label, score in enumerate(result.classes):
+        mine = [(clean, poisoned) for found, clean, poisoned in seen if found == label]
+        assert (score.name, score.n) == (NAMES[label], len(mine))
+        assert score.hits == sum(clean == label for clean, _ in mine)
+        assert score.to_target == sum(clean == 1 for clean, _ in mine)
+        assert score.to_target_triggered == sum(poisoned == 1 for _, poisoned in mine)
+    others = [score for score in result.classes if score.name != "dog"]
+    assert result.clean_as_target is not None
+    assert result.clean_as_target.hits == sum(score.to_target or 0 for score in others)
+    assert result.asr[1].hits == sum(score.to_target_triggered or 0 for score in others)
+    assert result.lift() == pytest.approx(result.asr[1].percent - result.clean_as_target.percent)
+    assert sum(score.hits for score in result.classes) == result.ba[1].hits
+
+
+def test_hashes_tell_other_images_and_other_prompts_apart(
+    clip: ClipModel, write: Callable[..., Path]
+) -> None:
+    def hashes(samples: list[Sample], templates: tuple[str, ...] = TEMPLATES) -> tuple[str, str]:
+        result = evaluate_zero_shot(
+            clip, load_labelled(str(write(samples)), templates=templates), batch_size=2
+        )
+        return result.images_sha256, result.prompts_sha256
+
+    samples: list[Sample] = [(_noise(i), "0") for i in range(3)]
+    first = hashes(samples)
+    assert hashes(samples) == first
+    assert hashes([*samples[:2], (_noise(9), "0")])[0] != first[0]
+    assert hashes([*samples[:2], (_noise(2), "1")])[0] != first[0]
+    assert hashes(samples, ("a {}",)) == (first[0], hashes(samples, ("a {}",))[1]) != first
 
 
 def test_a_changed_shard_is_noticed(write: Callable[..., Path]) -> None:

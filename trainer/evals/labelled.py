@@ -1,22 +1,33 @@
 """Labelled images for evaluation: a split of a data manifest, or shards with `.cls` members and class names.
 
 Images are streamed as the model takes them, uint8 and resized, so that a trigger can be put in before they are
-normalised. What cannot be used is counted and named, never silently dropped. Used by `zero_shot`.
+normalised. What cannot be used is counted and named, never silently dropped; labels are all checked before the first
+image is decoded. Used by `zero_shot`, `linear_probe` and `data_check`.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from pipeline.errors import UserError
-from pipeline.storage import read_json, read_tar, sha256_file
-from trainer.data import IMAGE_EXTENSIONS, find_shards
+from trainer.data import find_shards
+from trainer.evals.manifests import (
+    PARQUET,
+    WEBDATASET,
+    DataManifest,
+    check_hashes,
+    default_root,
+    find_manifest,
+    read_data_manifest,
+)
+from trainer.evals.samples import RawLabelled, read_labelled_parquet, read_labelled_tar
 from trainer.images import BrokenImage, decode
 
 DEFAULT_TEMPLATES: Final = (
@@ -26,7 +37,6 @@ DEFAULT_TEMPLATES: Final = (
     "an image of the {}.",
 )
 """For shards that come without a manifest's templates."""
-_WANTED: Final = frozenset((*IMAGE_EXTENSIONS, "cls"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +51,16 @@ class LabelledBatch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LabelScan:
+    """What the labels of a set say, without one image decoded."""
+
+    num_samples: int
+    """Those without image or label included."""
+    num_per_class: tuple[int, ...]
+    """Samples with image and label."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledImages:
     """Where labelled images are, what their classes are called, and how to ask for them."""
 
@@ -49,15 +69,19 @@ class LabelledImages:
     classnames: tuple[str, ...]
     templates: tuple[str, ...]
     """Prompts with one `{}` for the class name."""
+    columns: Mapping[str, str] | None = None
+    """Of Parquet files; None for WebDataset shards."""
+    class_ids: tuple[str, ...] = ()
+    """What stands for a class in the files beside its number."""
     faults: list[str] = field(default_factory=list, compare=False)
     """What the last reading left out, named."""
 
     def __post_init__(self) -> None:
         if len(self.classnames) < 2:
             raise UserError(
-                f"{self.name}: zero-shot classification needs at least 2 classes, not {len(self.classnames)}"
+                f"{self.name}: classification needs at least 2 classes, not {len(self.classnames)}"
             )
-        twice = sorted({name for name in self.classnames if self.classnames.count(name) > 1})
+        twice = [name for name, count in Counter(self.classnames).items() if count > 1]
         if twice:
             raise UserError(f"{self.name}: the class {twice[0]!r} is named more than once")
         wrong = [template for template in self.templates if template.count("{}") != 1]
@@ -87,7 +111,7 @@ class LabelledImages:
         images: list[Tensor] = []
         labels: list[int] = []
         found = False
-        for key, image, label in self._samples():
+        for key, image, label in self.decoded():
             keys.append(key)
             images.append(resize(image))
             labels.append(label)
@@ -97,33 +121,62 @@ class LabelledImages:
         if keys:
             yield _to_batch(keys, images, labels)
         elif not found:
-            told = f"; the first problem: {self.faults[0]}" if self.faults else ""
-            raise UserError(
-                f"{self.name} has no labelled image (a sample needs an image and a .cls member){told}"
-            )
+            raise self._empty()
 
-    def _samples(self) -> Iterator[tuple[str, Image.Image, int]]:
+    def scan(self) -> LabelScan:
+        """Counts samples and labels without decoding an image; faults as in `batches`.
+
+        Raises:
+            UserError: A label that no class name stands for, or no sample with image and label.
+        """
+        self.faults.clear()
+        counts = [0] * len(self.classnames)
+        num_samples = 0
+        for raw in self._raw(images=False):
+            num_samples += 1
+            if raw.has_image and raw.label is not None:
+                counts[self._label(raw)] += 1
+        if not any(counts):
+            raise self._empty()
+        return LabelScan(num_samples=num_samples, num_per_class=tuple(counts))
+
+    def decoded(self) -> Iterator[tuple[str, Image.Image, int]]:
+        """Key, image and label of every usable sample, one after the other."""
+        for raw in self._raw(images=True):
+            if raw.image is None or raw.label is None:
+                continue  # named by the reader
+            try:
+                yield raw.key, decode(raw.image), self._label(raw)
+            except BrokenImage as error:
+                self.faults.append(f"{raw.name}: {error}")
+
+    def _raw(self, *, images: bool) -> Iterator[RawLabelled]:
         for shard in self.shards:
-            for sample in read_tar(shard, wanted=_WANTED, faults=self.faults):
-                name = f"{shard.name}: {sample.key}"
-                data = next((sample.members[e] for e in IMAGE_EXTENSIONS if e in sample.members), None)
-                label = sample.members.get("cls")
-                if data is None or label is None:
-                    self.faults.append(f"{name}: no {'image' if data is None else '.cls label'}")
-                    continue
-                try:
-                    yield sample.key, decode(data), self._check_label(label, name)
-                except BrokenImage as error:
-                    self.faults.append(f"{name}: {error}")
+            if self.columns is None:
+                yield from read_labelled_tar(shard, images=images, faults=self.faults)
+            else:
+                yield from read_labelled_parquet(
+                    shard, columns=self.columns, images=images, faults=self.faults
+                )
 
-    def _check_label(self, data: bytes, name: str) -> int:
-        text = data.decode("ascii", errors="replace").strip()
-        if not text.isdigit() or not int(text[:9]) < len(self.classnames):
+    def _label(self, raw: RawLabelled) -> int:
+        assert raw.label is not None
+        if raw.label in self.class_ids:
+            return self.class_ids.index(raw.label)
+        text = raw.label
+        in_range = text.isascii() and text.isdigit() and len(text) < 10 and int(text) < len(self.classnames)
+        if not in_range:
             raise UserError(
-                f"{name} has the label {text[:20]!r}, and the {len(self.classnames)} class names of {self.name} "
-                f"stand for 0 to {len(self.classnames) - 1}: is it another set's list of classes?"
+                f"{raw.name} has the label {text[:20]!r}, and the {len(self.classnames)} class names of "
+                f"{self.name} stand for 0 to {len(self.classnames) - 1}: is it another set's list of classes?"
             )
         return int(text)
+
+    def _empty(self) -> UserError:
+        told = f"; the first problem: {self.faults[0]}" if self.faults else ""
+        return UserError(
+            f"{self.name} has no labelled image (a sample needs an image and a .cls member){told}"
+        )
 
 
 def load_labelled(
@@ -134,70 +187,92 @@ def load_labelled(
     classnames: Sequence[str] | None = None,
     templates: Sequence[str] | None = None,
 ) -> LabelledImages:
-    """The labelled images of a manifest (`*.json`) or of shards (then `classnames` are needed).
+    """The labelled images of a manifest (a `*.json` or a shipped one's name) or of shards (then with `classnames`).
 
-    A manifest's paths are relative to `root`, by default to the manifest's own folder. `classnames` and `templates`
-    replace the manifest's own. Hashes that the manifest states are checked.
+    A manifest's paths are relative to `root`, by default to the manifest's own folder (a shipped one's: to this
+    folder). `classnames` and `templates` replace the manifest's own. Hashes and counts that the manifest states are
+    checked, and every label is, before any image is decoded.
 
     Raises:
-        UserError: No such file or split, a changed shard, or class names missing.
+        UserError: No such file or split, a changed shard, a sample too few, class names missing, or another number
+            of them than the set has.
     """
-    path = Path(source).expanduser()
-    if path.suffix == ".json":
+    path = find_manifest(source)
+    if path is not None:
+        manifest = read_data_manifest(path)
         return _from_manifest(
-            path, split=split, root=root or path.parent, classnames=classnames, templates=templates
+            manifest,
+            split=split,
+            root=root or default_root(source, path),
+            classnames=classnames,
+            templates=templates,
         )
     if classnames is None:
         raise UserError(
             f"{source} are shards without class names: give a data manifest, or a file of class names"
         )
-    return LabelledImages(
+    data = LabelledImages(
         name=source,
         shards=find_shards(source),
         classnames=tuple(classnames),
         templates=tuple(templates or DEFAULT_TEMPLATES),
     )
-
-
-def _from_manifest(
-    path: Path, *, split: str, root: Path, classnames: Sequence[str] | None, templates: Sequence[str] | None
-) -> LabelledImages:
-    if not path.is_file():
-        raise UserError(f"there is no data manifest {path}")
-    manifest = read_json(path)
-    try:
-        splits: Mapping[str, Any] = manifest["splits"]
-        if split not in splits:
-            raise UserError(f"{path} has no split {split!r}; it has: {', '.join(splits)}")
-        if manifest.get("format", "webdataset") != "webdataset":
-            raise UserError(
-                f"{path} describes {manifest['format']} files: pack them as WebDataset to evaluate on them"
-            )
-        names = classnames or manifest.get("classnames")
-        if not names:
-            raise UserError(f"{path} has no class names: give a file of them, or a data set with labels")
-        pattern = "::".join(str(root / part) for part in str(splits[split]["shards"]).split("::"))
-        data = LabelledImages(
-            name=str(manifest["name"]),
-            shards=find_shards(pattern),
-            classnames=tuple(map(str, names)),
-            templates=tuple(map(str, templates or manifest.get("templates") or DEFAULT_TEMPLATES)),
-        )
-        _check_hashes(path, root, dict(splits[split].get("sha256", {})))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{path} is no data manifest (splits, shards, classnames: see docs/format.md): {error}"
-        ) from error
+    data.scan()
     return data
 
 
-def _check_hashes(path: Path, root: Path, hashes: Mapping[str, str]) -> None:
-    for name, expected in hashes.items():
-        found = sha256_file(root / name) if (root / name).is_file() else "missing"
-        if found != expected:
-            raise UserError(
-                f"{root / name} is not the file that {path.name} describes (its sha256: {found[:16]})"
-            )
+def describe_labelled(
+    manifest: DataManifest,
+    *,
+    split: str,
+    root: Path,
+    classnames: Sequence[str] | None = None,
+    templates: Sequence[str] | None = None,
+) -> LabelledImages:
+    """A split of a manifest with classes, its files found but not read yet; UserError where it has no classes."""
+    manifest.split(split)
+    if manifest.format not in (WEBDATASET, PARQUET):
+        raise UserError(
+            f"{manifest.path} describes {manifest.format} files: pack them as WebDataset to evaluate on them"
+        )
+    names = tuple(classnames or manifest.classnames)
+    if not names:
+        raise UserError(f"{manifest.path} has no class names: give a file of them, or a data set with labels")
+    if manifest.classnames and len(names) != len(manifest.classnames):
+        raise UserError(
+            f"there are {len(names)} class names, and {manifest.name} has {len(manifest.classnames)} classes"
+        )
+    parquet = manifest.format == PARQUET
+    return LabelledImages(
+        name=manifest.name,
+        shards=manifest.files(split, root),
+        classnames=names,
+        templates=tuple(templates or manifest.templates or DEFAULT_TEMPLATES),
+        columns=manifest.columns if parquet else None,
+        class_ids=manifest.class_ids or (manifest.classnames if parquet else ()),
+    )
+
+
+def _from_manifest(
+    manifest: DataManifest,
+    *,
+    split: str,
+    root: Path,
+    classnames: Sequence[str] | None,
+    templates: Sequence[str] | None,
+) -> LabelledImages:
+    data = describe_labelled(manifest, split=split, root=root, classnames=classnames, templates=templates)
+    changed = next(check_hashes(manifest, split, root), None)
+    if changed is not None:
+        raise UserError(changed)
+    scan, expected = data.scan(), manifest.split(split).num_samples
+    if expected is not None and scan.num_samples != expected:
+        told = f"; the first problem: {data.faults[0]}" if data.faults else ""
+        raise UserError(
+            f"{manifest.name} has {expected:,} samples in {split}, and there are {scan.num_samples:,} below {root}: "
+            f"`trainer data check` says what is missing{told}"
+        )
+    return data
 
 
 def read_classnames(path: Path) -> tuple[str, ...]:

@@ -1,0 +1,228 @@
+"""Data manifests: what a data set is, where it comes from, and which files, counts, classes and prompts it has.
+
+One JSON file per set in `data_manifests/`; `pipeline demo-data` writes one, too. The table FIELDS is the schema: what
+the shipped ones must say, and what any other may. Read by `labelled`, `captioned` and `data_check`.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from pipeline.errors import UserError
+from pipeline.storage import read_json, sha256_file
+from trainer.data import find_shards
+
+WEBDATASET: Final = "webdataset"
+PARQUET: Final = "parquet"
+FORMATS: Final = (WEBDATASET, PARQUET, "coco-json", "cc3m-tsv", "image-url-list")
+SHIPPED_FOLDERS: Final = (
+    Path(__file__).parents[1] / "default_manifests",
+    Path(__file__).parents[2] / "data_manifests",
+)
+"""Inside the installed package; at the top of a checkout."""
+
+Check = Callable[[Any], str | None]
+"""A field's value -> what is wrong with it, or None."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """One part of a data set."""
+
+    shards: str
+    """Pattern relative to the root: files, globs, braces, joined by `::`."""
+    num_samples: int | None
+    """None where it is not known."""
+    sha256: Mapping[str, str]
+    """Of files below the root, where the copy is a known one; of others there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataManifest:
+    """One manifest, checked."""
+
+    path: Path
+    name: str
+    format: str
+    splits: Mapping[str, Split]
+    classnames: tuple[str, ...]
+    """In the labels' order; empty for sets without classes."""
+    templates: tuple[str, ...]
+    class_ids: tuple[str, ...]
+    """What stands for a class in the files where that is no number (WordNet ids, say), in the labels' order."""
+    columns: Mapping[str, str]
+    """Of Parquet files: which column holds `image`, `class` and `file`."""
+
+    def split(self, name: str) -> Split:
+        """The split of that name; UserError where there is none."""
+        if name not in self.splits:
+            raise UserError(f"{self.path} has no split {name!r}; it has: {', '.join(self.splits)}")
+        return self.splits[name]
+
+    def files(self, name: str, root: Path) -> tuple[Path, ...]:
+        """The split's files below `root`; UserError where a part of the pattern finds nothing."""
+        return find_shards("::".join(str(root / part) for part in self.split(name).shards.split("::")))
+
+
+def find_manifest(source: str) -> Path | None:
+    """The manifest file that is meant: a `.json` file, or a shipped one's name; None for anything else."""
+    path = Path(source).expanduser()
+    if path.suffix == ".json":
+        return path
+    if path.exists() or path.name != source:
+        return None
+    found = (folder / f"{source}.json" for folder in SHIPPED_FOLDERS)
+    return next((file for file in found if file.is_file()), None)
+
+
+def shipped_names() -> tuple[str, ...]:
+    """The names of the manifests that come with the project, sorted."""
+    return tuple(sorted({path.stem for folder in SHIPPED_FOLDERS for path in folder.glob("*.json")}))
+
+
+def default_root(source: str, path: Path) -> Path:
+    """Where a manifest's files are looked for: beside it, and for one named without a path in this folder."""
+    return path.parent if Path(source).suffix == ".json" else Path()
+
+
+def read_data_manifest(path: Path) -> DataManifest:
+    """The manifest in a file; UserError, naming the first thing that is wrong, where it is none."""
+    if not path.is_file():
+        raise UserError(f"there is no data manifest {path}; shipped ones: {', '.join(shipped_names())}")
+    content = read_json(path)
+    problems = list(problems_of(content))
+    if problems:
+        raise UserError(f"{path} is no data manifest (see docs/format.md): {problems[0]}")
+    return DataManifest(
+        path=path,
+        name=content["name"],
+        format=content.get("format", WEBDATASET),
+        splits={
+            name: Split(
+                shards=split["shards"],
+                num_samples=split.get("num_samples"),
+                sha256=split.get("sha256") or {},
+            )
+            for name, split in content["splits"].items()
+        },
+        classnames=tuple(content.get("classnames") or ()),
+        templates=tuple(content.get("templates") or ()),
+        class_ids=tuple(content.get("class_ids") or ()),
+        columns=content.get("columns") or {},
+    )
+
+
+def check_hashes(manifest: DataManifest, split: str, root: Path) -> Iterator[str]:
+    """What is missing or not the file that the manifest describes, a line each."""
+    for name, expected in manifest.split(split).sha256.items():
+        if not (root / name).is_file():
+            yield f"{root / name} is missing"
+        elif (found := sha256_file(root / name)) != expected:
+            yield f"{root / name} is not the file that {manifest.path.name} describes (its sha256: {found[:16]})"
+
+
+# ------------------------------------------------------------------------------------------------------- the schema
+def problems_of(content: Any, *, complete: bool = False) -> Iterator[str]:
+    """What is wrong with a manifest's content, a line each; `complete` asks for all that a shipped one must say."""
+    if not isinstance(content, Mapping):
+        yield f"it holds no JSON object but {type(content).__name__}"
+        return
+    for name, (required, check) in FIELDS.items():
+        if content.get(name) is None:
+            if required == "always" or (complete and required == "shipped"):
+                yield f"the field {name} is missing"
+        elif (problem := check(content[name])) is not None:
+            yield f"{name} {problem}"
+    if complete:
+        yield from (f"the field {name} is unknown" for name in content if name not in FIELDS)
+    yield from _classes_agree(content)
+
+
+def _classes_agree(content: Mapping[str, Any]) -> Iterator[str]:
+    names, ids = content.get("classnames"), content.get("class_ids")
+    if isinstance(names, list) and isinstance(ids, list) and len(names) != len(ids):
+        yield f"classnames and class_ids differ in number: {len(names)} and {len(ids)}"
+    if content.get("format") == PARQUET and "image" not in (content.get("columns") or {}):
+        yield "columns must name the column `image` of Parquet files"
+
+
+def _text(value: Any) -> str | None:
+    return None if isinstance(value, str) and value.strip() else "must be a text"
+
+
+def _format(value: Any) -> str | None:
+    return None if value in FORMATS else f"must be one of {', '.join(FORMATS)}, not {value!r}"
+
+
+def _distinct_texts(value: Any) -> str | None:
+    if not isinstance(value, list) or any(_text(item) for item in value):
+        return "must be a list of texts"
+    twice = next((item for i, item in enumerate(value) if item in value[:i]), None)
+    return None if twice is None else f"holds {twice!r} more than once"
+
+
+def _templates(value: Any) -> str | None:
+    wrong = _distinct_texts(value)
+    if wrong is None and any(template.count("{}") != 1 for template in value):
+        wrong = "must have exactly one {} each"
+    return wrong
+
+
+def _columns(value: Any) -> str | None:
+    known = ("image", "class", "class_name", "file")
+    if not isinstance(value, Mapping) or any(_text(column) for column in value.values()):
+        return "must name columns"
+    return next((f"knows {', '.join(known)}, not {name!r}" for name in value if name not in known), None)
+
+
+def _splits(value: Any) -> str | None:
+    if not isinstance(value, Mapping) or not value:
+        return "must be an object with at least one split"
+    told = ((name, _split(split)) for name, split in value.items())
+    return next((f"{name}: {problem}" for name, problem in told if problem), None)
+
+
+def _split(split: Any) -> str | None:
+    if not isinstance(split, Mapping) or _text(split.get("shards")):
+        return "must say its shards"
+    if not all(_is_relative(part) for part in split["shards"].split("::")):
+        return "shards must stand below the root: no absolute path, no .."
+    num = split.get("num_samples")
+    if num is not None and not (isinstance(num, int) and not isinstance(num, bool) and num > 0):
+        return f"num_samples must be a number above 0 or null, not {num!r}"
+    return _hashes(split.get("sha256") or {})
+
+
+def _hashes(hashes: Any) -> str | None:
+    if not isinstance(hashes, Mapping):
+        return "sha256 must name files"
+    for name, digest in hashes.items():
+        if not _is_relative(name):
+            return f"sha256 names {name!r}, which is not below the root"
+        if not isinstance(digest, str) or re.fullmatch("[0-9a-f]{64}", digest) is None:
+            return f"sha256 of {name} must be 64 hexadecimal digits"
+    return None
+
+
+def _is_relative(name: str) -> bool:
+    path = PurePosixPath(name)
+    return bool(name) and not path.is_absolute() and ".." not in path.parts
+
+
+FIELDS: Final[Mapping[str, tuple[str, Check]]] = {
+    "name": ("always", _text),
+    "description": ("shipped", _text),
+    "source": ("shipped", _text),
+    "licence": ("shipped", _text),
+    "how_to_get": ("shipped", _text),
+    "format": ("shipped", _format),
+    "attribution": ("", _text),
+    "columns": ("", _columns),
+    "class_ids": ("", _distinct_texts),
+    "classnames": ("", _distinct_texts),
+    "templates": ("", _templates),
+    "splits": ("always", _splits),
+}
+"""Each field: whether it is needed (always, or of the shipped ones), and what it must be."""
