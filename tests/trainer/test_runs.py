@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UserError
+from trainer.attacks import load_trigger
 from trainer.data import find_shards
-from trainer.runs import hash_shards, read_templates, training_shards
+from trainer.runs import hash_shards, load_sized_trigger, read_templates, training_shards, world_of
 
 WriteShards = Callable[..., Path]
 MANIFEST = {
@@ -48,6 +49,30 @@ def test_templates_are_the_files_or_the_manifests(manifest: Path, tmp_path: Path
 def test_a_target_that_is_no_class_is_refused(manifest: Path) -> None:
     with pytest.raises(UserError, match=r"'pear' is not among the manifest's 2 classes \(apple, banana"):
         read_templates(None, manifest, target="pear")
+
+
+def test_templates_that_are_not_needed_are_not_asked_for(manifest: Path) -> None:
+    assert read_templates(None, manifest, target="banana", needed=False) == ()
+    assert read_templates(None, None, target="banana", needed=False) == ()
+    with pytest.raises(UserError, match="not among the manifest's 2 classes"):
+        read_templates(None, manifest, target="pear", needed=False)
+
+
+def test_what_a_manifest_passes_on(manifest: Path) -> None:
+    assert world_of(manifest) == {name: MANIFEST[name] for name in ("classnames", "templates")}
+    assert world_of(None) == {}
+
+
+def test_a_trigger_has_the_size_asked_for_or_its_files_own(tmp_path: Path) -> None:
+    load_trigger("badnet", image_size=48).save(tmp_path / "t.safetensors")
+    stored = str(tmp_path / "t.safetensors")
+    assert load_sized_trigger("badnet", image_size=32, seed=0).image_size == 32
+    assert load_sized_trigger("badnet", image_size=None, seed=0).image_size == 224
+    assert load_sized_trigger(stored, image_size=None, seed=1).image_size == 48
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "t.safetensors").read_bytes()[:40])
+    for name in (tmp_path / "cut.safetensors", tmp_path / "none.safetensors", "nothing"):
+        with pytest.raises(UserError, match=r"no trigger file"):
+            load_sized_trigger(str(name), image_size=None, seed=0)
 
 
 @pytest.mark.parametrize(
