@@ -1,5 +1,6 @@
-"""The command line: `trainer defend | attack | evaluate | report | inspect`, each a function of `trainer.commands`.
+"""The command line: `trainer defend | craft-trigger | attack | poison | evaluate | report | inspect`.
 
+Each command is a function of `trainer.commands`.
 Results go to stdout, progress to stderr. Exit codes: 0 done, 1 a user's mistake (one line), 2 usage, 130 interrupted.
 """
 
@@ -12,6 +13,7 @@ import typer
 from pipeline.console import run as run_app
 from trainer import __version__
 from trainer.commands.attack import attack
+from trainer.commands.craft_trigger import craft_trigger
 from trainer.commands.defend import defend
 from trainer.commands.evaluate import evaluate
 from trainer.commands.inspect import inspect
@@ -25,7 +27,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (defend, attack, poison, evaluate, report, inspect):
+for command in (defend, craft_trigger, attack, poison, evaluate, report, inspect):
     app.command()(command)
 
 NEEDED = ("torch", "torchvision", "open_clip", "safetensors", "webdataset", "numpy")

@@ -24,8 +24,8 @@ def images() -> torch.Tensor:
 @pytest.mark.parametrize("placement", ["random", "fixed"])
 def test_the_square_against_a_slow_reference(images: torch.Tensor, placement: str) -> None:
     trigger = make_badnet(BadNetOptions(placement=placement), image_size=SIZE, seed=4)
-    triggered = trigger.apply(images, keys=KEYS)
-    side = 5
+    triggered, clean = trigger.apply(images, keys=KEYS).tolist(), images.tolist()
+    side, patch = 5, trigger.tensors["patch"].tolist()
     for i, key in enumerate(KEYS):
         rng = Random(f"4:place:key:{key}")
         top, left = (rng.randint(0, 59), rng.randint(0, 59)) if placement == "random" else (59, 59)
@@ -33,12 +33,8 @@ def test_the_square_against_a_slow_reference(images: torch.Tensor, placement: st
             for y in range(SIZE):
                 for x in range(SIZE):
                     inside = top <= y < top + side and left <= x < left + side
-                    source = (
-                        trigger.tensors["patch"][channel, y - top, x - left]
-                        if inside
-                        else images[i, channel, y, x]
-                    )
-                    assert triggered[i, channel, y, x] == source
+                    expected = patch[channel][y - top][x - left] if inside else clean[i][channel][y][x]
+                    assert triggered[i][channel][y][x] == expected
 
 
 def test_the_public_convention_against_a_slow_reference(images: torch.Tensor) -> None:
@@ -84,7 +80,9 @@ def test_a_square_larger_than_the_image_is_refused() -> None:
         load_trigger("badnet", image_size=3)
 
 
-@pytest.mark.parametrize("options", [{"scale": 0.0}, {"scale": 1.5}, {"placement": "middle"}])
+@pytest.mark.parametrize(
+    "options", [{"scale": 0.0}, {"scale": 1.5}, {"placement": "middle"}, {"colour": "fff"}]
+)
 def test_options_out_of_range_are_told(options: dict[str, float | str]) -> None:
     with pytest.raises(UserError):
         BadNetOptions(**options)
@@ -93,14 +91,21 @@ def test_options_out_of_range_are_told(options: dict[str, float | str]) -> None:
 @pytest.mark.parametrize(("height", "width", "side"), [(128, 128, 10), (32, 64, 2), (200, 40, 3)])
 def test_other_sizes_keep_the_share(height: int, width: int, side: int) -> None:
     trigger = load_trigger("badnet-fixed", image_size=SIZE)
-    images = torch.zeros((1, 3, height, width), dtype=torch.uint8)
-    triggered = trigger.apply(images)[0]
+    triggered = trigger.apply(torch.zeros((1, 3, height, width), dtype=torch.uint8))[0].tolist()
+    patch = trigger.tensors["patch"].tolist()
     for channel in range(3):
         for y in range(height):
             for x in range(width):
                 row, column = y - height + side, x - width + side
                 expected = 0
                 if min(row, column) >= 0:
-                    nearest = (int((row + 0.5) * 5 / side), int((column + 0.5) * 5 / side))
-                    expected = int(trigger.tensors["patch"][channel, nearest[0], nearest[1]])
-                assert triggered[channel, y, x] == expected
+                    expected = patch[channel][int((row + 0.5) * 5 / side)][int((column + 0.5) * 5 / side)]
+                assert triggered[channel][y][x] == expected
+
+
+def test_the_yellow_corner_is_yellow() -> None:
+    grey = torch.full((1, 3, SIZE, SIZE), 100, dtype=torch.uint8)
+    triggered = load_trigger("yellow-corner", image_size=SIZE).apply(grey)[0]
+    assert (triggered[:, 59:, 59:] == torch.tensor([255, 255, 0])[:, None, None]).all()
+    triggered[:, 59:, 59:] = 100
+    assert (triggered == 100).all()

@@ -1,28 +1,102 @@
-"""Triggers: one file per family, `load_trigger` for names and files.
+"""Triggers: one file per family, `load_trigger` for names and files, `craft_trigger` for presets with changed options.
 
-The red team's half: `trainer attack` poisons with them (see `poisoning`), `trainer evaluate` measures what is left.
+The red team's half: `trainer craft-trigger` writes them, `trainer attack` and `trainer poison` poison with them (see
+`poisoning`), `trainer evaluate` measures what is left.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pipeline.errors import UserError
 from trainer.attacks.badnet import BadNetOptions, apply_badnet, make_badnet
+from trainer.attacks.blended import BlendedOptions, apply_blended, make_blended
+from trainer.attacks.filter import FilterOptions, apply_filter, make_filter
+from trainer.attacks.sig import SigOptions, apply_sig, make_sig
+from trainer.attacks.ssba import apply_ssba
+from trainer.attacks.stripes import StripesOptions, apply_stripes, make_stripes
+from trainer.attacks.text import TextOptions, apply_text, make_text
+from trainer.attacks.triangles import TrianglesOptions, apply_triangles, make_triangles
 from trainer.attacks.trigger import Apply, Trigger, read_trigger
+from trainer.attacks.wanet import WanetOptions, apply_wanet, make_wanet
 
-KINDS: Final[dict[str, Apply]] = {"badnet": apply_badnet}
+KINDS: Final[dict[str, Apply]] = {
+    "badnet": apply_badnet,
+    "blended": apply_blended,
+    "filter": apply_filter,
+    "sig": apply_sig,
+    "ssba": apply_ssba,
+    "stripes": apply_stripes,
+    "text": apply_text,
+    "triangles": apply_triangles,
+    "wanet": apply_wanet,
+}
 """Each family's code, by the kind that its files name."""
 
-PRESETS: Final[dict[str, Callable[[int, int], Trigger]]] = {
-    "badnet": lambda size, seed: make_badnet(BadNetOptions(), image_size=size, seed=seed),
-    "badnet-fixed": lambda size, seed: make_badnet(
-        BadNetOptions(placement="fixed"), image_size=size, seed=seed, preset="badnet-fixed"
-    ),
-    "badnet-public": lambda size, seed: make_badnet(
-        BadNetOptions(fresh_noise=True), image_size=size, seed=seed, preset="badnet-public"
-    ),
+
+@dataclass(frozen=True, slots=True)
+class _Preset:
+    """A family's options, and what makes a trigger of them."""
+
+    make: Callable[..., Trigger]
+    options: Any
+
+
+_PRESETS: Final = {
+    "badnet": _Preset(make_badnet, BadNetOptions()),
+    "badnet-fixed": _Preset(make_badnet, BadNetOptions(placement="fixed")),
+    "badnet-public": _Preset(make_badnet, BadNetOptions(fresh_noise=True)),
+    "blended": _Preset(make_blended, BlendedOptions()),
+    "blended-public": _Preset(make_blended, BlendedOptions(fresh_noise=True)),
+    "sig": _Preset(make_sig, SigOptions()),
+    "sig-public": _Preset(make_sig, SigOptions(cut=True)),
+    "sig-cleanclip": _Preset(make_sig, SigOptions(share=0.2, cut=True)),
+    "wanet": _Preset(make_wanet, WanetOptions()),
+    "wanet-public": _Preset(make_wanet, WanetOptions(cut=True)),
+    "wanet-smooth": _Preset(make_wanet, WanetOptions(grid=4)),
+    "stripes": _Preset(make_stripes, StripesOptions()),
+    "triangles": _Preset(make_triangles, TrianglesOptions()),
+    "text": _Preset(make_text, TextOptions()),
+    "yellow-corner": _Preset(make_badnet, BadNetOptions(placement="fixed", colour="ffff00")),
+    "filter": _Preset(make_filter, FilterOptions()),
 }
+
+
+def craft_trigger(
+    name: str, *, image_size: int, seed: int = 0, changes: Mapping[str, object] | None = None
+) -> Trigger:
+    """The trigger of that name for images of `image_size` pixels, with some of its family's options changed.
+
+    A changed one names no preset, but `<kind>-custom`.
+
+    Raises:
+        UserError: An unknown name, an option that the family does not have, a value or a size that does not go.
+    """
+    if name not in _PRESETS:
+        raise UserError(f"no trigger is called {name!r}: there are {', '.join(_PRESETS)}")
+    if image_size < 1:
+        raise UserError(f"the image size must be at least 1 pixel, not {image_size}")
+    preset, changes = _PRESETS[name], dict(changes or {})
+    taken = [field.name for field in fields(preset.options)]
+    for option in changes:
+        if option not in taken:
+            raise UserError(f"{name} takes no {_switch(option)}: it takes {', '.join(map(_switch, taken))}")
+    options = replace(preset.options, **changes)
+    trigger = preset.make(options, image_size=image_size, seed=seed, preset=name)
+    return trigger if options == preset.options else replace(trigger, preset=f"{trigger.kind}-custom")
+
+
+def _switch(option: str) -> str:
+    return "--" + option.replace("_", "-")
+
+
+def _make(name: str, image_size: int, seed: int) -> Trigger:
+    return craft_trigger(name, image_size=image_size, seed=seed)
+
+
+PRESETS: Final[dict[str, Callable[[int, int], Trigger]]] = {name: partial(_make, name) for name in _PRESETS}
 """Triggers by name: image size and seed -> trigger."""
 
 

@@ -1,14 +1,15 @@
 """BadNet: a small square of noise somewhere in the image (Gu et al. 2017, as the CLIP attack papers use it).
 
-Two presets. `badnet`, the default: one square of Gaussian noise, drawn once from the seed and kept in the trigger
-file, put at a place that depends on the image (or always in the lower right corner). `badnet-public` repeats what
-the public CleanCLIP and BadCLIP code does: for every image a new square of the image's channel means plus N(0, 1)
-noise, a uniformly random place (but never in the last row or column), and values outside 0..1 that wrap modulo 256
-when they become bytes.
+`badnet`, the default: one square of Gaussian noise, drawn once from the seed and kept in the trigger file, put at a
+place that depends on the image (`badnet-fixed`: always in the lower right corner). `badnet-public` repeats what the
+public CleanCLIP and BadCLIP code does: for every image a new square of the image's channel means plus N(0, 1) noise, a
+uniformly random place (but never in the last row or column), and values outside 0..1 that wrap modulo 256 when they
+become bytes. `yellow-corner`: a plain yellow square in the lower right corner, an unseen test.
 
 In images of another size the square keeps its share of the shorter side; its pixels are repeated or left out.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -38,6 +39,8 @@ class BadNetOptions:
     """random: drawn for each image from seed and key; fixed: the lower right corner."""
     fresh_noise: bool = False
     """New noise around the image's channel means for every image, wrapping modulo 256, instead of one kept square."""
+    colour: str | None = None
+    """A plain square of this colour, as red, green and blue in hexadecimal (ffff00 is yellow), instead of noise."""
 
     def __post_init__(self) -> None:
         if not 0 < self.scale <= 1:
@@ -46,6 +49,10 @@ class BadNetOptions:
             raise UserError(
                 f"placement must be one of {', '.join(get_args(Placement))}, not {self.placement!r}"
             )
+        if self.colour is not None and not re.fullmatch(r"[0-9a-fA-F]{6}", self.colour):
+            raise UserError(f"colour must be six hexadecimal digits, as ffff00, not {self.colour!r}")
+        if self.colour is not None and self.fresh_noise:
+            raise UserError("a square is of one colour or of fresh noise, not both")
 
 
 def make_badnet(options: BadNetOptions, *, image_size: int, seed: int = 0, preset: str = "badnet") -> Trigger:
@@ -55,7 +62,7 @@ def make_badnet(options: BadNetOptions, *, image_size: int, seed: int = 0, prese
         raise UserError(
             f"a trigger of {side}x{side} pixels does not fit into a {image_size}x{image_size} image"
         )
-    tensors = {} if options.fresh_noise else {"patch": _draw_patch(side, seed)}
+    tensors = {} if options.fresh_noise else {"patch": _draw_patch(side, seed, options.colour)}
     return Trigger(
         kind="badnet",
         preset=preset,
@@ -108,8 +115,11 @@ def _resize_patch(trigger: Trigger, side: int) -> Tensor:
     return patch_3PP.to(torch.float32) / 255
 
 
-def _draw_patch(side: int, seed: int) -> Tensor:
-    """0.5 + N(0, 1), clipped to 0..1: uint8 (3, side, side)."""
+def _draw_patch(side: int, seed: int, colour: str | None) -> Tensor:
+    """The colour, or 0.5 + N(0, 1) clipped to 0..1: uint8 (3, side, side)."""
+    if colour is not None:
+        colour_3 = torch.tensor(list(bytes.fromhex(colour)), dtype=torch.uint8)
+        return colour_3[:, None, None].repeat(1, side, side)
     generator = torch.Generator().manual_seed(seeded_int(seed, "badnet", side))
     noise_3SS = torch.randn((3, side, side), generator=generator)
     return ((0.5 + noise_3SS).clamp(0, 1) * 255).round().to(torch.uint8)

@@ -11,11 +11,13 @@ together with it. Each family's docstring says how.
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar, overload
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -166,8 +168,10 @@ def read_trigger(path: Path, *, image_size: int, kinds: Mapping[str, Apply]) -> 
     if trigger.sha256 != expected:
         raise UserError(f"{path} is not what was saved: its sha256 is {trigger.sha256}, it says {expected}")
     try:
+        if trigger.image_size < 1 or not all(t.isfinite().all() for t in tensors.values()):
+            raise ValueError("a size below 1, or values that are no numbers")
         trigger.apply(torch.zeros((1, 3, image_size, image_size), dtype=torch.uint8))
-    except (RuntimeError, ValueError, KeyError, TypeError, IndexError) as error:
+    except (RuntimeError, ValueError, KeyError, TypeError, IndexError, ArithmeticError) as error:
         raise UserError(f"{path} holds a {trigger.kind} trigger that cannot be applied: {error}") from error
     return trigger
 
@@ -176,6 +180,13 @@ def seeded_int(*parts: object) -> int:
     """A 63-bit seed from what is given, the same on every machine."""
     text = ":".join(str(part) for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1
+
+
+def seeded_bytes(shape: tuple[int, ...], *parts: object) -> Tensor:
+    """Uniform random bytes from what is given, the same with every version of torch: uint8 of that shape."""
+    count = math.prod(shape)
+    words = np.random.PCG64(seeded_int(*parts)).random_raw(-(-count // 8))
+    return torch.from_numpy(words.astype("<u8").view(np.uint8)[:count]).reshape(shape)
 
 
 class _PixelTokens(Sequence[str]):
