@@ -29,7 +29,7 @@ from spacy.tokens import Doc  # noqa: TID251
 from thinc.api import use_ops
 
 from pipeline import schema
-from pipeline.caption_parser.embedding_cache import COMMON_WORDS, cache_embeddings, read_ahead
+from pipeline.caption_parser.prediction import Analysis, Prediction
 from pipeline.dependency_trees import Tree
 from pipeline.errors import UserError
 from pipeline.graph_building import build_graph, join_graphs
@@ -41,7 +41,7 @@ BUNDLED_FOLDER: Final = Path(__file__).parent / "caption_parser" / "model"
 BATCH_SIZE: Final = 2_048
 """Captions between two clean-ups of spaCy's memory."""
 SPACY_BATCH_SIZE: Final = 128
-"""Sentences that go through a component together: more fall out of the processor's cache."""
+"""Sentences that go through a spaCy component together: more fall out of the processor's cache."""
 
 SENTENCE_END: Final = re.compile(r"(?<=[^\W\d])\s*([.!?]+)\s+(?=\w)")
 """Punctuation that ends a sentence, between a letter and a word."""
@@ -67,6 +67,9 @@ class CaptionParser:
         self.spec = spec
         self.rules = rules
         self._nlp, self._folder = load_pipeline(spec)
+        # The bundled pipeline without spaCy's loop, unless the reference's rules ask for spaCy's documents.
+        fast = spec == BUNDLED and rules == "default"
+        self._prediction = Prediction(self._nlp, folder=self._folder) if fast else None
         self._reference = reference_rules()
 
     def parse(self, captions: Iterable[str]) -> Iterator[SceneGraph]:
@@ -78,9 +81,8 @@ class CaptionParser:
 
     def parse_tree(self, caption: str) -> list[Tree]:
         """The dependency trees of a caption, one per sentence: what `--explain` shows."""
-        texts = [text for _, text in self._sentences(caption)]
         with self._nlp.memory_zone():
-            return [to_tree(doc) for doc in self._nlp.pipe(texts)]
+            return list(self._trees([text for _, text in self._sentences(caption)]))
 
     def identity(self) -> dict[str, str]:
         """What a manifest keeps of this parser: name, version, sha256 of its files, rules."""
@@ -106,9 +108,9 @@ class CaptionParser:
             texts += [(text, (caption, offset)) for offset, text in self._sentences(readable)]
         found: dict[str, list[SceneGraph]] = {}
         with self._nlp.memory_zone(), without_garbage_collection():
-            docs = self._nlp.pipe((text for text, _ in texts), batch_size=SPACY_BATCH_SIZE)
-            for doc, (_, (caption, offset)) in zip(docs, texts, strict=True):
-                found.setdefault(caption, []).append(self._graph(doc, offset=offset))
+            sentences = self._graphs([text for text, _ in texts], [offset for _, (_, offset) in texts])
+            for graph, (_, (caption, _)) in zip(sentences, texts, strict=True):
+                found.setdefault(caption, []).append(graph)
         for caption, parts in found.items():
             graphs[caption] = join_graphs(parts)
         return graphs
@@ -117,10 +119,19 @@ class CaptionParser:
         """The sentences with their offsets; SceneGraphParser's rules see the caption as a whole, as they always do."""
         return split_sentences(caption) if self.rules == "default" else [(0, caption)]
 
-    def _graph(self, doc: Doc, *, offset: int) -> SceneGraph:
+    def _graphs(self, texts: Sequence[str], offsets: Sequence[int]) -> Iterator[SceneGraph]:
+        """The graph of each sentence; `offsets` are the sentences' places in their captions."""
         if self.rules == "sng":
-            return reference_graph(self._reference, doc)
-        return build_graph(to_tree(doc), offset=offset)
+            for doc in self._nlp.pipe(texts, batch_size=SPACY_BATCH_SIZE):
+                yield reference_graph(self._reference, doc)
+            return
+        for tree, offset in zip(self._trees(texts), offsets, strict=True):
+            yield build_graph(tree, offset=offset)
+
+    def _trees(self, texts: Sequence[str]) -> Iterator[Tree]:
+        if self._prediction is None:
+            return map(to_tree, self._nlp.pipe(texts, batch_size=SPACY_BATCH_SIZE))
+        return map(analysed_tree, self._prediction.analyse(texts))
 
 
 @contextmanager
@@ -152,9 +163,6 @@ def load_pipeline(spec: str) -> tuple[Language, Path]:
             nlp = spacy.load(folder if folder.exists() else spec, exclude=["ner", "textcat", "entity_linker"])
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise UserError(f"Parser {spec!r} cannot be loaded: {str(error).splitlines()[0]}") from error
-    if spec == BUNDLED:
-        cache_embeddings(nlp.get_pipe("tok2vec"))
-        read_ahead(nlp, (folder / COMMON_WORDS).read_text("utf-8"))
     if "parser" not in nlp.pipe_names:
         raise UserError(
             f"Parser {spec!r} has no dependency parser; it has {', '.join(nlp.pipe_names) or 'nothing'}."
@@ -222,6 +230,12 @@ def to_tree(doc: Doc) -> Tree:
         heads=[index + (row[4] if row[4] < HALF else row[4] - 2 * HALF) for index, row in enumerate(table)],
         starts=[row[0] for row in table],
     )
+
+
+def analysed_tree(analysis: Analysis) -> Tree:
+    """The tree of a sentence that the bundled parser analysed without spaCy's documents."""
+    text, words, starts, lemmas, tags, labels, heads = analysis
+    return Tree(text=text, words=words, lemmas=lemmas, tags=tags, labels=labels, heads=heads, starts=starts)
 
 
 HALF: Final = 2**63

@@ -162,6 +162,8 @@ class CaptionMorphology:
         self.irregular: dict[str, dict[str, str]] = {"verb": {}, "noun": {}, "adj": {}}
         self._verb_forms: dict[str, str] = {}
         self._analyse = lru_cache(NUM_CACHED_FORMS)(self._analyse_uncached)
+        self.cached_lemma = lru_cache(NUM_CACHED_FORMS)(self._lemma_as_written)
+        """(word as written, Penn tag) -> lower-case lemma."""
 
     def __call__(self, doc: Doc) -> Doc:
         """Set the part of speech and the lemma of every token of `doc`."""
@@ -182,6 +184,9 @@ class CaptionMorphology:
     def _analyse_uncached(self, text: str, tag: str, label: str) -> tuple[str, str]:
         word = text.lower().replace("’", "'")
         return part_of_speech(word, tag, label), self.lemma(word, tag)
+
+    def _lemma_as_written(self, text: str, tag: str) -> str:
+        return self.lemma(text.lower().replace("’", "'"), tag)
 
     def lemma(self, word: str, tag: str) -> str:
         """The lemma of a lower-case word with this Penn tag."""
@@ -204,6 +209,7 @@ class CaptionMorphology:
             for form in inflect_verb(verb):
                 self._verb_forms.setdefault(form, verb)
         self._analyse.cache_clear()
+        self.cached_lemma.cache_clear()
 
     def build(self, wordnet: Path) -> None:
         """Make the tables from the archive of WordNet 3.0 laid out for NLTK."""

@@ -3,12 +3,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-import spacy  # noqa: TID251
 
 from pipeline.caption_parser.corpus import photo_number, plain, read_all, split_by_hash, split_gloss
-from pipeline.caption_parser.embedding_cache import EmbeddingCache
 from pipeline.caption_parser.morphology import (
     CaptionMorphology,
     inflect_verb,
@@ -147,19 +144,3 @@ def test_no_training_text_is_held_out_elsewhere() -> None:
     assert not any(
         photo_number(caption.row) in photos for caption in train if caption.source.startswith("flickr")
     )
-
-
-def test_cached_word_vectors_do_not_depend_on_their_neighbours() -> None:
-    nlp = spacy.load(BUNDLED_FOLDER)
-    model = nlp.get_pipe("tok2vec").model  # type: ignore[attr-defined]
-    texts = ["a dog on the mat", "two zebras graze", "a dog and 31 zyzzyvas on the mat near nowhere"]
-    docs = [nlp.make_doc(text) for text in texts]
-    plain_vectors = model.layers[0].predict(docs)
-    width = model.get_dim("nO")
-    together = EmbeddingCache(list(model.layers[0].layers), width=width).predict(docs)
-    one_by_one = EmbeddingCache(list(model.layers[0].layers), width=width)
-    for doc, vectors, expected in zip(docs, together, plain_vectors, strict=True):
-        (alone,) = one_by_one.predict([doc])
-        assert np.array_equal(alone, vectors)
-        assert np.allclose(vectors, expected, atol=1e-5)
-    assert EmbeddingCache(list(model.layers[0].layers), width=width).predict([]) == []
