@@ -5,11 +5,12 @@ summary. Two evaluations are only set side by side where images, classes, prompt
 """
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
 from pipeline.errors import UserError
@@ -55,11 +56,11 @@ def read_evaluation(path: Path) -> dict[str, Any]:
     return content
 
 
-def evaluation_table(evaluation: Mapping[str, Any]) -> Table:
-    """One evaluation with n and 95 % intervals; both ways to count the attack's success."""
+def evaluation_table(evaluation: Mapping[str, Any], *, told: str = "") -> Table:
+    """One evaluation with n and 95 % intervals; both ways to count the attack's success. `told` opens the title."""
     how = evaluation.get("how", "zero-shot")
     table = Table(
-        title=f"{evaluation['model']} on {evaluation['data']} ({evaluation['num_classes']} classes), {how}"
+        title=f"{told}{evaluation['model']} on {evaluation['data']} ({evaluation['num_classes']} classes), {how}"
     )
     columns = {"ba": "BA", "asr": "ASR", "asr_with_target": "ASR, target images counted"}
     columns = {name: title for name, title in columns.items() if evaluation.get(name)}
@@ -68,12 +69,25 @@ def evaluation_table(evaluation: Mapping[str, Any]) -> Table:
         table.add_column(f"{title} % (n = {next(iter(evaluation[name].values()))['n']})", justify="right")
     for k in evaluation["ba"]:
         table.add_row(k, *(_with_interval(evaluation[name][k]) for name in columns))
-    told = [f"weights sha256 {evaluation['weights_sha256'][:16]}"]
+    facts = [f"weights sha256 {evaluation['weights_sha256'][:16]}"]
     if evaluation.get("trigger_sha256"):
-        told.insert(0, f"{evaluation['trigger_kind']} -> {evaluation['target']}")
-        told.append(f"trigger sha256 {evaluation['trigger_sha256'][:16]}")
-    table.caption = ", ".join(told)
+        facts.insert(0, f"{evaluation['trigger_kind']} -> {evaluation['target']}")
+        facts.append(f"trigger sha256 {evaluation['trigger_sha256'][:16]}")
+    table.caption = ", ".join(facts)
     return table
+
+
+def print_evaluations(result: Evaluation, *, clean_model: Evaluation | None = None) -> None:
+    """One evaluation's tables on stdout; a clean model's and the verdict on it (on stderr where it is a warning)."""
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    evaluation = result.to_json()
+    for table in (evaluation_table(evaluation), confusion_table(evaluation)):
+        if table is not None:
+            console.print(table)
+    if clean_model is not None:
+        console.print(evaluation_table(clean_model.to_json(), told="the clean model: "))
+        line = sanity_line(clean_model.to_json())
+        print(line, file=sys.stderr if line.startswith("warning") else sys.stdout)
 
 
 def confusion_table(evaluation: Mapping[str, Any]) -> Table | None:

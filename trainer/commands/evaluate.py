@@ -1,4 +1,4 @@
-"""`trainer evaluate`: zero-shot BA and ASR."""
+"""`trainer evaluate`: zero-shot BA and ASR, of a suspect model and, to compare, of a clean one."""
 
 import sys
 from pathlib import Path
@@ -7,6 +7,18 @@ from typing import Annotated
 import typer
 
 from pipeline.errors import UserError
+from trainer.commands.evaluation_options import (
+    Classnames,
+    Data,
+    EvaluationBatch,
+    Json,
+    Root,
+    Split,
+    Target,
+    Templates,
+    TriggerName,
+    TriggerSeed,
+)
 from trainer.commands.options import (
     Activation,
     Checkpoint,
@@ -16,45 +28,50 @@ from trainer.commands.options import (
 
 
 def evaluate(
-    data: Annotated[str, typer.Option(help="A data manifest (.json), or shards with .cls members.")],
+    data: Data,
     checkpoint: Checkpoint = None,
     model: Model = None,
-    split: Annotated[str, typer.Option(help="Which of the manifest's splits.")] = "test",
-    root: Annotated[
-        Path | None, typer.Option(help="Where the manifest's files are. Default: the manifest's own folder.")
+    split: Split = "test",
+    root: Root = None,
+    classnames: Classnames = None,
+    templates: Templates = None,
+    trigger: TriggerName = None,
+    target: Target = None,
+    clean_checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            help="The same model without the attack: evaluated, too. A trigger that fools it is no backdoor."
+        ),
     ] = None,
-    classnames: Annotated[Path | None, typer.Option(help="Class names, one a line or a JSON list.")] = None,
-    templates: Annotated[Path | None, typer.Option(help="Prompts, one a line, {} for the class.")] = None,
-    trigger: Annotated[
-        str | None, typer.Option(help="A trigger's name or file; without one, BA alone.")
+    pictures: Annotated[
+        Path | None,
+        typer.Option(help="Draw clean and triggered images, and the classes they are put in, into this PNG."),
     ] = None,
-    target: Annotated[str | None, typer.Option(help="The class that the attack aims at.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 256,
+    batch_size: EvaluationBatch = 256,
     device: Device = "auto",
     activation: Activation = None,
-    seed: Annotated[int, typer.Option(help="Of a trigger given by name.")] = 0,
-    as_json: Annotated[
-        Path | None, typer.Option("--json", "--out", help="Write the result to this file, too.")
-    ] = None,
+    seed: TriggerSeed = 0,
+    as_json: Json = None,
 ) -> None:
     """Measure zero-shot accuracy (BA) and attack success rate (ASR) at top 1, 3, 5 and 10, with 95 % intervals.
 
     ASR is the share of triggered images that are put in the target class: without and with the images that
-    truly are of that class, side by side.
+    truly are of that class, side by side, and beside it what is put there without any trigger.
     """
-    from rich.console import Console
-
     from trainer.attacks import load_trigger
     from trainer.evals.labelled import load_labelled, read_classnames
-    from trainer.evals.zero_shot import evaluate_zero_shot
+    from trainer.evals.sanity import draw_both, load_clean, look_at_both
     from trainer.learner import find_device
     from trainer.model import load_model
-    from trainer.report import evaluation_table, write_evaluation
+    from trainer.report import print_evaluations, write_evaluation
     from trainer.runs import read_lines, require_weights
 
     require_weights(model, checkpoint)
     if batch_size < 1:
         raise UserError(f"batch_size must be at least 1, not {batch_size}")
+    for option, value in (("--clean-checkpoint", clean_checkpoint), ("--pictures", pictures)):
+        if value is not None and (trigger is None or target is None):
+            raise UserError(f"{option} shows what a trigger does: give --trigger and --target, too")
     labelled = load_labelled(
         data,
         split=split,
@@ -63,11 +80,24 @@ def evaluate(
         templates=None if templates is None else read_lines(templates),
     )
     clip = load_model(model, checkpoint=checkpoint, activation=activation)
-    clip.model.to(find_device(device))
-    loaded = None if trigger is None else load_trigger(trigger, image_size=clip.image_size, seed=seed)
-    result = evaluate_zero_shot(clip, labelled, trigger=loaded, target=target, batch_size=batch_size)
-    for fault in labelled.faults[:5]:
+    clean = None if clean_checkpoint is None else load_clean(clean_checkpoint, like=clip)
+    for each in (clip, clean):
+        if each is not None:
+            each.model.to(find_device(device))
+    suspect, compared = look_at_both(
+        clip,
+        clean,
+        labelled,
+        load=lambda size: None if trigger is None else load_trigger(trigger, image_size=size, seed=seed),
+        target=target,
+        batch_size=batch_size,
+    )
+    for fault in suspect.faults[:5]:
         print(f"left out: {fault}", file=sys.stderr)
+    clean_result = None if compared is None else compared.evaluation
     if as_json is not None:
-        write_evaluation(result, as_json)
-    Console(width=None if sys.stdout.isatty() else 120).print(evaluation_table(result.to_json()))
+        write_evaluation(suspect.evaluation, as_json, clean_model=clean_result)
+    print_evaluations(suspect.evaluation, clean_model=clean_result)
+    if pictures is not None:
+        draw_both(suspect, compared, pictures, classnames=labelled.classnames)
+        print(f"drawn: {pictures}")

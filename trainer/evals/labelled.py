@@ -215,7 +215,7 @@ def load_labelled(
         name=source,
         shards=find_shards(source),
         classnames=tuple(classnames),
-        templates=tuple(templates or DEFAULT_TEMPLATES),
+        templates=tuple(DEFAULT_TEMPLATES if templates is None else templates),
     )
     data.scan()
     return data
@@ -235,19 +235,19 @@ def describe_labelled(
         raise UserError(
             f"{manifest.path} describes {manifest.format} files: pack them as WebDataset to evaluate on them"
         )
-    names = tuple(classnames or manifest.classnames)
-    if not names:
-        raise UserError(f"{manifest.path} has no class names: give a file of them, or a data set with labels")
+    names = tuple(manifest.classnames if classnames is None else classnames)
     if manifest.classnames and len(names) != len(manifest.classnames):
         raise UserError(
             f"there are {len(names)} class names, and {manifest.name} has {len(manifest.classnames)} classes"
         )
+    if not names:
+        raise UserError(f"{manifest.path} has no class names: give a file of them, or a data set with labels")
     parquet = manifest.format == PARQUET
     return LabelledImages(
         name=manifest.name,
         shards=manifest.files(split, root),
         classnames=names,
-        templates=tuple(templates or manifest.templates or DEFAULT_TEMPLATES),
+        templates=tuple(manifest.templates or DEFAULT_TEMPLATES if templates is None else templates),
         columns=manifest.columns if parquet else None,
         class_ids=manifest.class_ids or (manifest.classnames if parquet else ()),
     )
