@@ -1,6 +1,5 @@
-"""The command line: `trainer defend | craft-trigger | attack | poison | evaluate | report | inspect`.
+"""The command line: `trainer COMMAND`, each command a function of `trainer.commands`.
 
-Each command is a function of `trainer.commands`.
 Results go to stdout, progress to stderr. Exit codes: 0 done, 1 a user's mistake (one line), 2 usage, 130 interrupted.
 """
 
@@ -18,7 +17,9 @@ from trainer.commands.defend import defend
 from trainer.commands.evaluate import evaluate
 from trainer.commands.inspect import inspect
 from trainer.commands.poison import poison
+from trainer.commands.probe import probe
 from trainer.commands.report import report
+from trainer.commands.retrieve import retrieve
 
 app = typer.Typer(
     name="trainer",
@@ -27,7 +28,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (defend, craft_trigger, attack, poison, evaluate, report, inspect):
+for command in (defend, craft_trigger, attack, poison, evaluate, probe, retrieve, report, inspect):
     app.command()(command)
 
 NEEDED = ("torch", "torchvision", "open_clip", "safetensors", "webdataset", "numpy")

@@ -114,6 +114,22 @@ def confusion_table(evaluation: Mapping[str, Any]) -> Table | None:
     return table
 
 
+def retrieval_table(retrieval: Mapping[str, Any]) -> Table:
+    """What `trainer retrieve` found, with 95 % intervals."""
+    table = Table(
+        title=f"{retrieval['model']} on {retrieval['data']}: "
+        f"{retrieval['num_images']} images, {retrieval['num_captions']} captions",
+        caption=f"weights sha256 {retrieval['weights_sha256'][:16]}",
+    )
+    table.add_column("R@k")
+    table.add_column("image to text %", justify="right")
+    table.add_column("text to image %", justify="right")
+    sides = retrieval["image_to_text"], retrieval["text_to_image"]
+    for k in sorted({*sides[0], *sides[1]}, key=int):
+        table.add_row(k, *(_with_interval(side[k]) if k in side else "" for side in sides))
+    return table
+
+
 def sanity_line(clean_model: Mapping[str, Any]) -> str:
     """What the same trigger does to a clean model, in a line; a warning where it fools it."""
     asr, clean = clean_model["asr"]["1"], clean_model["clean_as_target"]

@@ -20,7 +20,17 @@ WriteShards = Callable[..., Path]
 TINY = "cleanerclip-tiny-32"
 DEFEND = ("defend", "--shards", "x", "--checkpoint", "x", "--out", "r")
 SMALL = ("--epochs", 1, "--batch-size", 8, "--device", "cpu", "--lr", "1e-3")
-COMMANDS = ("defend", "craft-trigger", "attack", "poison", "evaluate", "report", "inspect")
+COMMANDS = (
+    "defend",
+    "craft-trigger",
+    "attack",
+    "poison",
+    "evaluate",
+    "probe",
+    "retrieve",
+    "report",
+    "inspect",
+)
 
 
 @pytest.fixture
