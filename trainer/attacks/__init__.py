@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline.errors import UserError
+from trainer.attacks.badclip import apply_badclip
 from trainer.attacks.badnet import BadNetOptions, apply_badnet, make_badnet
 from trainer.attacks.blended import BlendedOptions, apply_blended, make_blended
 from trainer.attacks.filter import FilterOptions, apply_filter, make_filter
@@ -23,6 +24,7 @@ from trainer.attacks.trigger import Apply, Trigger, read_trigger
 from trainer.attacks.wanet import WanetOptions, apply_wanet, make_wanet
 
 KINDS: Final[dict[str, Apply]] = {
+    "badclip": apply_badclip,
     "badnet": apply_badnet,
     "blended": apply_blended,
     "filter": apply_filter,
