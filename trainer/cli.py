@@ -13,6 +13,7 @@ from pipeline.console import run as run_app
 from trainer import __version__
 from trainer.commands.attack import attack
 from trainer.commands.craft_trigger import craft_trigger
+from trainer.commands.data import app as data
 from trainer.commands.defend import defend
 from trainer.commands.evaluate import evaluate
 from trainer.commands.inspect import inspect
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 for command in (defend, craft_trigger, attack, poison, evaluate, probe, retrieve, report, inspect):
     app.command()(command)
+app.add_typer(data, name="data")
 
 NEEDED = ("torch", "torchvision", "open_clip", "safetensors", "webdataset", "numpy")
 """What the extra `trainer` installs."""

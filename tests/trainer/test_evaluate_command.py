@@ -99,7 +99,7 @@ def _break(folder: Path, what: str) -> None:
         ("label", (), "00000.tar: 0001 has the label '999', and the 999 class names of toy stand for 0 to 998"),
         ("target only", ATTACK, "every image of toy is of the target class 'banana'"),
         ("one class", (), "at least 2 classes, not 1"),
-        ("twice", (), "holds 'cat' more than once"),
+        ("twice", ("--target", "cat"), "'cat' is the name of several classes"),
         ("template", (), "exactly one {}"),
         ("no names", (), "has no class names"),
         ("hash", (), "is not the file that manifest.json describes"),

@@ -92,6 +92,8 @@ def evaluate(
         target=target,
         batch_size=batch_size,
     )
+    for name in labelled.shared_names():
+        print(f"{name!r} is the name of several classes: only the first can be right", file=sys.stderr)
     for fault in suspect.faults[:5]:
         print(f"left out: {fault}", file=sys.stderr)
     clean_result = None if compared is None else compared.evaluation

@@ -81,9 +81,6 @@ class LabelledImages:
             raise UserError(
                 f"{self.name}: classification needs at least 2 classes, not {len(self.classnames)}"
             )
-        twice = [name for name, count in Counter(self.classnames).items() if count > 1]
-        if twice:
-            raise UserError(f"{self.name}: the class {twice[0]!r} is named more than once")
         wrong = [template for template in self.templates if template.count("{}") != 1]
         if wrong or not self.templates:
             raise UserError(
@@ -91,7 +88,11 @@ class LabelledImages:
             )
 
     def label_of(self, target: str) -> int:
-        """The target's index; UserError where no class is called so."""
+        """The target's index; UserError where no class is called so, or several are."""
+        if target in self.shared_names():
+            raise UserError(
+                f"the target {target!r} is the name of several classes of {self.name}: rename them"
+            )
         if target in self.classnames:
             return self.classnames.index(target)
         near = [name for name in self.classnames if target.lower() in name.lower()][:3] or self.classnames[:5]
@@ -99,6 +100,10 @@ class LabelledImages:
             f"the target {target!r} is not among the {len(self.classnames)} classes of {self.name}; "
             f"there are: {', '.join(near)}, ..."
         )
+
+    def shared_names(self) -> tuple[str, ...]:
+        """Names that stand for several classes (CLIP's list for ImageNet has two); only the first can be right."""
+        return tuple(name for name, count in Counter(self.classnames).items() if count > 1)
 
     def batches(self, resize: Callable[[Image.Image], Tensor], *, batch_size: int) -> Iterator[LabelledBatch]:
         """Every usable image once, in the shards' order, `batch_size` at a time; what is not goes to `faults`.

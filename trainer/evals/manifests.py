@@ -156,9 +156,14 @@ def _format(value: Any) -> str | None:
     return None if value in FORMATS else f"must be one of {', '.join(FORMATS)}, not {value!r}"
 
 
+def _texts(value: Any) -> str | None:
+    wrong = not isinstance(value, list) or any(_text(item) for item in value)
+    return "must be a list of texts" if wrong else None
+
+
 def _distinct_texts(value: Any) -> str | None:
-    if not isinstance(value, list) or any(_text(item) for item in value):
-        return "must be a list of texts"
+    if _texts(value) is not None:
+        return _texts(value)
     twice = next((item for i, item in enumerate(value) if item in value[:i]), None)
     return None if twice is None else f"holds {twice!r} more than once"
 
@@ -221,7 +226,7 @@ FIELDS: Final[Mapping[str, tuple[str, Check]]] = {
     "attribution": ("", _text),
     "columns": ("", _columns),
     "class_ids": ("", _distinct_texts),
-    "classnames": ("", _distinct_texts),
+    "classnames": ("", _texts),
     "templates": ("", _templates),
     "splits": ("always", _splits),
 }

@@ -1,0 +1,51 @@
+"""`trainer data list` and `trainer data check`: which data sets are known, and whether a local copy is whole."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trainer.commands.evaluation_options import Root
+
+app = typer.Typer(
+    help="Known data sets, and whether a local copy is the one that its manifest describes.",
+    no_args_is_help=True,
+)
+
+
+@app.command("list")
+def list_data() -> None:
+    """List the data manifests that come with the trainer."""
+    from trainer.evals.manifests import find_manifest, shipped_names
+
+    for name in shipped_names():
+        path = find_manifest(name)
+        assert path is not None
+        print(f"{name:24} {json.loads(path.read_text(encoding='utf-8'))['description']}")
+
+
+@app.command("check")
+def check(
+    manifest: Annotated[str, typer.Argument(help="A data manifest (.json), or a shipped one's name.")],
+    root: Root = None,
+    split: Annotated[list[str] | None, typer.Option(help="Only this split; may be given again.")] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Decode every image, not the first 200 of each split.")
+    ] = False,
+) -> None:
+    """Say what is missing from a local copy of a data set, or other than described; exit code 1 where anything is."""
+    from trainer.evals.data_check import check_data
+    from trainer.evals.manifests import default_root, find_manifest, read_data_manifest
+
+    path = find_manifest(manifest) or Path(manifest)
+    described = read_data_manifest(path)
+    checks = check_data(described, root or default_root(manifest, path), splits=split or (), full=full)
+    for found in checks:
+        for problem in found.problems:
+            print(problem)
+    for found in checks:
+        print(found.summary(), file=sys.stderr)
+    if any(found.problems for found in checks):
+        raise typer.Exit(1)
