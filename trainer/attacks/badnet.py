@@ -128,7 +128,7 @@ def _draw_patch(side: int, seed: int, colour: str | None) -> Tensor:
 def _draw_fresh_patch(image_3HW: Tensor, side: int, seed: int) -> Tensor:
     """Channel means + N(0, 1); to bytes as torchvision's ToPILImage does: times 255, cut off, modulo 256."""
     generator = torch.Generator().manual_seed(seed)
-    means_311 = image_3HW.cpu().double().mean(dim=(1, 2), keepdim=True)
+    means_311 = image_3HW.cpu().mean(dim=(1, 2), keepdim=True, dtype=torch.float64)
     noise_3SS = torch.randn((3, side, side), generator=generator, dtype=torch.float64)
     bytes_3SS = ((means_311 + noise_3SS) * 255).to(torch.int64).remainder(256)
     return bytes_3SS.to(torch.float32) / 255

@@ -29,30 +29,26 @@ SIDE: Final = 192
 """Pixels at which each image is shown."""
 
 
-def demo_scene(image_size: int, *, key: str = "trigger-13", noun: str = "house") -> Tensor:
+def demo_scene(image_size: int, *, key: str = "trigger-5", noun: str = "house") -> Tensor:
     """A drawn scene: uint8 (3, image_size, image_size)."""
     sample = make_sample(key, seed=0, image_size=image_size, label=NOUNS.index(noun))
     return to_tensor(Image.open(io.BytesIO(sample.jpeg)).convert("RGB"))
 
 
-def draw_triggers(triggers: Mapping[str, Trigger], image_3HW: Tensor, *, columns: int = 4) -> Image.Image:
-    """For each trigger, by its label: the image with it, and five times what it changes, around grey.
+def draw_triggers(triggers: Mapping[str, Trigger], image_3HW: Tensor, *, columns: int = 3) -> Image.Image:
+    """The image, and for each trigger, by its label: the image with it, and five times what it changes, around grey.
 
-    Each stands beside the other, with the label and the largest and mean change, in grey levels of 255, above.
+    Label, largest and mean change, in grey levels of 255, stand above each pair.
     """
-    columns = min(columns, len(triggers))
+    columns = min(columns, len(triggers) + 1)
+    rows = ceil((len(triggers) + 1) / columns)
     cell_width, cell_height = 2 * SIDE + 2 * MARGIN, TITLE_HEIGHT + SIDE + 2 * MARGIN
-    sheet = Image.new(
-        "RGB",
-        (columns * cell_width + MARGIN, ceil(len(triggers) / columns) * cell_height + MARGIN),
-        PAPER,
-    )
-    for place, (label, trigger) in enumerate(triggers.items()):
+    sheet = Image.new("RGB", (columns * cell_width + MARGIN, rows * cell_height + MARGIN), PAPER)
+    _draw_pair(sheet, (MARGIN, MARGIN), "no trigger", image_3HW, image_3HW)
+    for place, (label, trigger) in enumerate(triggers.items(), start=1):
+        corner = (MARGIN + place % columns * cell_width, MARGIN + place // columns * cell_height)
         triggered_3HW = trigger.apply(image_3HW[None], keys=["demo"])[0]
-        left, top = MARGIN + place % columns * cell_width, MARGIN + place // columns * cell_height
-        _write_title(sheet, (left, top), label, image_3HW, triggered_3HW)
-        for shown, pixels_3HW in enumerate((triggered_3HW, amplify(image_3HW, triggered_3HW))):
-            sheet.paste(_show(pixels_3HW), (left + shown * (SIDE + 2), top + TITLE_HEIGHT))
+        _draw_pair(sheet, corner, label, image_3HW, triggered_3HW)
     return sheet
 
 
@@ -68,12 +64,15 @@ def _show(pixels_3HW: Tensor) -> Image.Image:
     return image.resize((SIDE, SIDE), Image.Resampling.LANCZOS if larger else Image.Resampling.NEAREST)
 
 
-def _write_title(
+def _draw_pair(
     sheet: Image.Image, corner: tuple[int, int], label: str, image_3HW: Tensor, triggered_3HW: Tensor
 ) -> None:
+    left, top = corner
     difference_3HW = (triggered_3HW.to(torch.int16) - image_3HW.to(torch.int16)).abs()
     changes = f"true strength | {AMPLIFIED} x difference; largest {int(difference_3HW.max())}"
     changes += f", mean {float(difference_3HW.float().mean()):.1f} of 255"
     draw = ImageDraw.Draw(sheet)
     draw.text(corner, label, fill=INK, font=ImageFont.load_default(17))
-    draw.text((corner[0], corner[1] + 20), changes, fill=FAINT, font=ImageFont.load_default(12))
+    draw.text((left, top + 20), changes, fill=FAINT, font=ImageFont.load_default(12))
+    for shown, pixels_3HW in enumerate((triggered_3HW, amplify(image_3HW, triggered_3HW))):
+        sheet.paste(_show(pixels_3HW), (left + shown * (SIDE + 2), top + TITLE_HEIGHT))

@@ -27,7 +27,7 @@ from pipeline.errors import UserError
 
 FORMAT: Final = "cleanerclip-trigger-1"
 ORDER: Final = "after resize, before normalisation, on uint8 pixels"
-BYTES_AT_A_TIME: Final = 2**20
+BYTES_AT_A_TIME: Final = 2**19
 """Images are taken in slices of about this many uint8 bytes on the CPU, so that what is in between stays in cache."""
 SIZES_KEPT: Final = 4
 
@@ -87,7 +87,7 @@ class Trigger:
         if images_N3HW.dtype != torch.uint8:
             return self.apply_to(self, images_N3HW.to(torch.float32), tokens).clamp(0, 1)
         # x / 255 * 255 is x again, exactly, for every byte
-        triggered_N3HW = self.apply_to(self, images_N3HW.to(torch.float32).div_(255), tokens).mul(255)
+        triggered_N3HW = self.apply_to(self, images_N3HW.to(torch.float32).div_(255), tokens).mul_(255)
         if self.settings.get("rounding") != "cut":
             triggered_N3HW.round_()
         return triggered_N3HW.clamp_(0, 255)
@@ -170,7 +170,9 @@ def read_trigger(path: Path, *, image_size: int, kinds: Mapping[str, Apply]) -> 
     try:
         if trigger.image_size < 1 or not all(t.isfinite().all() for t in tensors.values()):
             raise ValueError("a size below 1, or values that are no numbers")
-        trigger.apply(torch.zeros((1, 3, image_size, image_size), dtype=torch.uint8))
+        known = trigger.settings.get("first_key")  # of a kind that has images for certain keys alone
+        black_13SS = torch.zeros((1, 3, image_size, image_size), dtype=torch.uint8)
+        trigger.apply(black_13SS, keys=None if known is None else [str(known)])
     except (RuntimeError, ValueError, KeyError, TypeError, IndexError, ArithmeticError) as error:
         raise UserError(f"{path} holds a {trigger.kind} trigger that cannot be applied: {error}") from error
     return trigger
