@@ -230,6 +230,7 @@ def build_result(
     return {
         **told,
         "class_ba": class_changes(before, after),
+        "clean_model": _clean_side(before.get("clean_model")),
         "seconds_per_step": None if summary is None else summary.get("seconds_per_step"),
         "steps": None if summary is None else summary.get("steps"),
         "data": before["data"],
@@ -238,6 +239,14 @@ def build_result(
         "trigger_sha256": before["trigger_sha256"],
         "paths": {name: str(path) for name, path in (paths or {}).items()},
     }
+
+
+def _clean_side(clean_model: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What the evaluation of the victim says of a clean model beside it."""
+    if clean_model is None:
+        return None
+    told = {name: clean_model[name] for name in (*MEASURES, "weights_sha256") if name in clean_model}
+    return told | {"clean_as_target": clean_model["clean_as_target"]["percent"]}
 
 
 def report(

@@ -166,3 +166,15 @@ def test_a_trigger_that_fools_the_clean_model_is_called_a_patch(asr: int, clean:
     assert line.startswith("warning: the trigger fools the clean model") == fooled
     assert ("no backdoor" in line) == fooled
     assert f"{100 * asr / 150:.1f} %" in line
+
+
+def test_a_clean_models_figures_come_along(files: tuple[Path, Path], tmp_path: Path) -> None:
+    clean = _result(172, 3, weights_sha256="9" * 64)
+    write_evaluation(_result(170, 140), files[0], clean_model=clean)
+    report(*files, out=tmp_path / "result.json")
+    told = json.loads((tmp_path / "result.json").read_text())
+    assert (told["clean_model"]["ba1"], told["clean_model"]["asr1"]) == (86.0, 2.0)
+    assert told["clean_model"]["weights_sha256"] == "9" * 64
+    write_evaluation(_result(170, 140), files[0])
+    report(*files, out=tmp_path / "result.json")
+    assert json.loads((tmp_path / "result.json").read_text())["clean_model"] is None
