@@ -19,7 +19,13 @@ def entity_nouns(tree: Tree) -> list[int]:
         and index not in tree.passed_through
         and tree.is_noun(index)
         and not is_colour_object(tree, index)
+        and not is_absent(tree, index)
     ]
+
+
+def is_absent(tree: Tree, index: int) -> bool:
+    """Whether the caption says that there is none: "a man with no shirt"."""
+    return any(tree.lowers[child] == "no" for child in tree.having(index, "det"))
 
 
 def is_colour_object(tree: Tree, index: int) -> bool:

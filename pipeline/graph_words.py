@@ -23,6 +23,9 @@ SCENE_NOUNS: Final = _words(
 )
 """With "of" they are the picture, not in it: "a photo of a dog" is a dog."""
 
+SHARES: Final = _words("one some several many most all each both any")
+"""With "of" they take a share of what they name: "one of the beaches" is a beach."""
+
 PLACE_NOUNS: Final = _words(
     "front top side sides middle back end ends edge edges center centre left right bottom corner corners base"
     " rear outside inside midst foot distance background foreground"
@@ -74,3 +77,9 @@ PLACE_VERBS: Final = _words(
 """With "by" they say where, not who did it: "a car parked by a house"."""
 
 RELATIVE_PRONOUNS: Final = _words("who which that whom")
+
+CAN_CONTENTS: Final = _words(
+    "trash garbage rubbish waste recycling litter soda beer cola coke drink drinks tin paint spray milk oil gas"
+    " watering tuna soup fuel petrol pop juice food tomato aluminum aluminium metal steel garden water"
+)
+"""Before "can" they make it a noun: "a trash can"."""

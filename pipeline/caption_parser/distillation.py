@@ -258,9 +258,11 @@ def softmax(scores: Floats) -> Floats:
 def divergence(scores: Floats, target: Floats) -> tuple[float, Floats]:
     """Mean Kullback-Leibler divergence of the softmax of scores from the target, and its gradient to the scores."""
     found = softmax(scores)
-    tiny = np.float32(1e-9)
-    loss = (target * (np.log(target + tiny) - np.log(found + tiny))).sum(axis=1).mean()
-    return float(loss), (found - target) / np.float32(len(scores))
+    top = scores.max(axis=1, keepdims=True)
+    log_found = scores - top - np.log(np.exp(scores - top).sum(axis=1, keepdims=True))
+    log_target = np.log(target, where=target > 0, out=np.zeros_like(target))
+    losses = target * np.where(target > 0, log_target - log_found, np.float32(0))
+    return float(losses.sum() / len(scores)), (found - target) / np.float32(len(scores))
 
 
 def agreement(nlp: Language, texts: Sequence[LabelledText]) -> dict[str, float]:

@@ -31,17 +31,17 @@ class TrainOptions:
     """Units kept of the teacher's 96 in the parser's hidden layer, and of the token vectors it reads."""
     min_label_share: float = 1e-4
     """Transitions that fewer of the training tokens take are left out."""
-    max_epochs: float = 1.5
+    max_epochs: float = 0.8
     """Passes over the weighted training texts, if training is not stopped earlier."""
     batch_words: int = 1_500
-    learn_rate: float = 5e-4
+    learn_rate: float = 6e-4
     warmup_steps: int = 100
     tagger_steps: int = 300
     """Steps at first in which only the tagger learns: its zero weights would else undo what is copied."""
     tagger_rate: float = 2e-3
-    tag_weight: float = 0.3
+    tag_weight: float = 0.15
     """Of the tagger's loss against the parser's."""
-    evaluate_every: int = 250
+    evaluate_every: int = 300
     """Steps between two evaluations on dev."""
     patience: int = 6
     """Evaluations without a better score after which training stops."""

@@ -40,11 +40,11 @@ from pipeline.caption_parser.student import TrainOptions, build_student
 from pipeline.caption_parser.variants import TaggedCaption, as_web_text, collect_words, vary
 
 WEIGHTS: Final = {
-    "cc3m_tsv": 6, "cc3m_csv": 6, "cc3m_varied": 1, "web_style": 1,
+    "cc3m_tsv": 8, "cc3m_csv": 8, "cc3m_varied": 1, "web_style": 1,
     "coco": 1, "flickr8k": 1, "flickr30k": 1, "factual": 1, "glosses": 1,
 }  # fmt: skip
 """How often an epoch shows each training text."""
-NUM_VARIANTS: Final = 8
+NUM_VARIANTS: Final = 10
 VARIED_SHARE: Final = 0.4
 NUM_WEB_STYLE: Final = 30_000
 NUM_COMMON_WORDS: Final = 8_000

@@ -13,6 +13,11 @@ EXAMPLES = [
     for rule in RULES
     for caption, expected in rule.examples
 ]
+COUNTEREXAMPLES = [
+    pytest.param(caption, expected, id=f"{rule.name}: {caption}")
+    for rule in RULES
+    for caption, expected in rule.counterexamples
+]
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +39,29 @@ def test_example_of_rule(
     (graph,) = parser.parse([caption])
     assert set(expected) <= triples(graph)
     assert name in {relation.rule for relation in graph.relations}
+
+
+@pytest.mark.parametrize(("caption", "expected"), COUNTEREXAMPLES)
+def test_counterexample_of_rule(
+    parser: CaptionParser, caption: str, expected: tuple[tuple[str, str, str], ...]
+) -> None:
+    (graph,) = parser.parse([caption])
+    assert triples(graph) == set(expected)
+
+
+@pytest.mark.parametrize(
+    ("caption", "heads"),
+    [
+        ("a trash can on a sidewalk", ["trash can", "sidewalk"]),
+        ("a drink can be opened", ["drink"]),
+        ("the soda can not be seen", ["soda"]),
+        ("a can of beans", ["can", "beans"]),
+        ("a man with no shirt on a bench", ["man", "bench"]),
+    ],
+)
+def test_entities(parser: CaptionParser, caption: str, heads: list[str]) -> None:
+    (graph,) = parser.parse([caption])
+    assert [entity.head for entity in graph.entities] == heads
 
 
 def hand_made(text: str, *words: tuple[str, str, str, int]) -> Tree:
