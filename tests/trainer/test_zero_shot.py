@@ -159,6 +159,29 @@ def test_the_model_is_left_in_its_mode(clip: ClipModel, write: Callable[..., Pat
     assert all(torch.equal(value, before[name]) for name, value in clip.model.state_dict().items())
 
 
+def test_too_little_memory_is_told(
+    clip: ClipModel, write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhaust(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    data = load_labelled(str(write([(_noise(i), "1") for i in range(4)])))
+    monkeypatch.setattr(clip.model, "encode_image", exhaust)
+    with pytest.raises(UserError, match="not enough memory for 4 images at a time: lower --batch-size"):
+        evaluate_zero_shot(clip, data)
+
+
+def test_broken_weights_are_told(
+    clip: ClipModel, write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = load_labelled(str(write([(_noise(i), "1") for i in range(4)])))
+    monkeypatch.setattr(
+        clip.model, "encode_image", lambda images: torch.full((len(images), 32), float("nan"))
+    )
+    with pytest.raises(UserError, match="embeddings that are no numbers"):
+        evaluate_zero_shot(clip, data)
+
+
 def test_a_collapsed_model_is_not_called_accurate(clip: ClipModel) -> None:
     same_CD = torch.ones(5, 32) / 32**0.5
     nearest = nearest_classes(clip, torch.zeros((2, 3, 32, 32), dtype=torch.uint8), same_CD, k=3)

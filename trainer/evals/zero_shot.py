@@ -31,9 +31,17 @@ def embed_classes(clip: ClipModel, classnames: Sequence[str], templates: Sequenc
 
 @torch.no_grad()
 def embed_images(clip: ClipModel, image_N3HW: Tensor) -> Tensor:
-    """uint8 images as float32 embeddings (N, D), not normalised, on the model's device; UserError for NaN."""
+    """uint8 images as float32 embeddings (N, D), not normalised, on the model's device.
+
+    UserError where weights are broken (NaN), and where the device has not enough memory for so many.
+    """
     device = next(clip.model.parameters()).device
-    image_ND: Tensor = clip.model.encode_image(clip.normalise(image_N3HW.to(device))).float()
+    try:
+        image_ND: Tensor = clip.model.encode_image(clip.normalise(image_N3HW.to(device))).float()
+    except torch.OutOfMemoryError:
+        raise UserError(
+            f"the device has not enough memory for {len(image_N3HW)} images at a time: lower --batch-size"
+        ) from None
     if not image_ND.isfinite().all():
         raise UserError(f"{clip.name} gives embeddings that are no numbers: its weights are broken")
     return image_ND
