@@ -15,6 +15,7 @@ from trainer.attacks.badclip import apply_badclip
 from trainer.attacks.badnet import BadNetOptions, apply_badnet, make_badnet
 from trainer.attacks.blended import BlendedOptions, apply_blended, make_blended
 from trainer.attacks.filter import FilterOptions, apply_filter, make_filter
+from trainer.attacks.imported import apply_imported
 from trainer.attacks.sig import SigOptions, apply_sig, make_sig
 from trainer.attacks.ssba import apply_ssba
 from trainer.attacks.stripes import StripesOptions, apply_stripes, make_stripes
@@ -28,6 +29,7 @@ KINDS: Final[dict[str, Apply]] = {
     "badnet": apply_badnet,
     "blended": apply_blended,
     "filter": apply_filter,
+    "imported": apply_imported,
     "sig": apply_sig,
     "ssba": apply_ssba,
     "stripes": apply_stripes,
@@ -36,6 +38,9 @@ KINDS: Final[dict[str, Apply]] = {
     "wanet": apply_wanet,
 }
 """Each family's code, by the kind that its files name."""
+
+LEARNED_KINDS: Final = ("ssba", "badclip", "imported")
+"""Kinds that `learned` makes from data; they have no preset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,7 @@ def craft_trigger(
         UserError: An unknown name, an option that the family does not have, a value or a size that does not go.
     """
     if name not in _PRESETS:
-        raise UserError(f"no trigger is called {name!r}: there are {', '.join(_PRESETS)}")
+        raise UserError(f"no trigger is called {name!r}: there are {', '.join((*_PRESETS, *LEARNED_KINDS))}")
     if image_size < 1:
         raise UserError(f"the image size must be at least 1 pixel, not {image_size}")
     preset, changes = _PRESETS[name], dict(changes or {})

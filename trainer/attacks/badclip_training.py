@@ -38,7 +38,7 @@ class BadClipOptions:
 
     side: int | None = None
     """Of the patch, in pixels; None: 16 of 224, as published."""
-    steps: int = 500
+    steps: int = 400
     batch_size: int = 64
     lr: float = 1e-3
     """Adam's, on a patch in 0..1."""
@@ -131,6 +131,10 @@ def optimise_badclip(
                 break
             kept_3SS, clean_asr, steps_kept = patch_3SS, found, step
         without = share_in_target(None)
+    say(
+        f"badclip: of {len(material.held_out_M3HW)} held-out images the clean model puts {clean_asr:.1f} % in "
+        f"{target!r} with the patch of step {steps_kept}, {without:.1f} % without one"
+    )
     return make_badclip(
         kept_3SS,
         image_size=clip.image_size,

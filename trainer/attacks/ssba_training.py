@@ -151,10 +151,11 @@ def _fit(weights: dict[str, Tensor], train_N3HW: Tensor, options: SsbaOptions, *
     """Adam with a short warm-up and a cosine, on the bits' cross-entropy; changes the weights in place."""
     generator = _generator(seed, "train")
     optimizer = torch.optim.Adam(weights.values(), lr=options.lr)
+    warmup = max(1, options.steps // 16)
     for step in range(options.steps):
         done = step / options.steps
         for group in optimizer.param_groups:
-            group["lr"] = options.lr * min(1, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * done))
+            group["lr"] = options.lr * min(1, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * done))
         chosen_B = torch.randint(len(train_N3HW), (options.batch_size,), generator=generator)
         image_B3HW = _vary(train_N3HW[chosen_B] / 255, generator)
         secret_BK = _draw_bits(options.batch_size, options.bits, generator)

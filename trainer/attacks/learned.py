@@ -1,0 +1,116 @@
+"""Triggers that are trained, optimised or imported: what each needs beside its options, checked, and its maker called.
+
+Behind `trainer craft-trigger ssba | badclip | imported`. Those that need no data are made by `craft_trigger` of this
+package.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+from pipeline.errors import UserError
+from trainer.attacks.badclip_training import BadClipOptions, optimise_badclip
+from trainer.attacks.imported import import_images
+from trainer.attacks.ssba_training import SsbaOptions, train_ssba
+from trainer.attacks.trigger import Trigger
+from trainer.evals.labelled import DEFAULT_TEMPLATES
+from trainer.learner import find_device
+from trainer.model import load_model
+from trainer.runs import DEFAULT_IMAGE_SIZE, require_weights, training_shards, world_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """What a trigger is learned from. Each kind takes some of them; None: not given."""
+
+    shards: str | None = None
+    manifest: Path | None = None
+    """In place of the shards, and for class names and templates."""
+    checkpoint: Path | None = None
+    """Of the clean model."""
+    model: str | None = None
+    target: str | None = None
+    images: Path | None = None
+    """A folder or tar of poisoned images."""
+    device: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    sources: tuple[str, ...]
+    options: tuple[str, ...]
+
+
+def _names(options: type[Any]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(options))
+
+
+LEARNED: Final = {
+    "ssba": _Kind(("shards", "manifest"), _names(SsbaOptions)),
+    "badclip": _Kind(
+        ("shards", "manifest", "checkpoint", "model", "target", "device"), _names(BadClipOptions)
+    ),
+    "imported": _Kind(("images",), ()),
+}
+"""What each kind takes."""
+
+
+def learn_trigger(
+    kind: str, sources: Sources, *, image_size: int | None, seed: int, changes: Mapping[str, Any]
+) -> Trigger:
+    """The trigger of that kind of `LEARNED`; `changes` to its options; size None: 224 pixels, or the clean model's.
+
+    Raises:
+        UserError: Something that the kind needs is missing, or something is given that it does not take.
+    """
+    given = [name for name in _names(Sources) if getattr(sources, name) is not None]
+    _check_taken(kind, [*given, *changes])
+    if kind == "badclip":
+        return _learn_badclip(sources, BadClipOptions(**changes), image_size=image_size, seed=seed)
+    size = DEFAULT_IMAGE_SIZE if image_size is None else image_size
+    if size < 1:
+        raise UserError(f"the image size must be at least 1 pixel, not {size}")
+    if kind == "ssba":
+        shards = training_shards(sources.shards, sources.manifest)
+        return train_ssba(SsbaOptions(**changes), shards=shards, image_size=size, seed=seed)
+    if sources.images is None:
+        raise UserError(
+            "which images? give --images FOLDER_OR_TAR, poisoned elsewhere and named by their keys"
+        )
+    return import_images(sources.images, image_size=size)
+
+
+def _learn_badclip(
+    sources: Sources, options: BadClipOptions, *, image_size: int | None, seed: int
+) -> Trigger:
+    shards = training_shards(sources.shards, sources.manifest)
+    world = world_of(sources.manifest)
+    if not world.get("classnames"):
+        raise UserError(
+            "among which classes does the clean model choose? give --manifest, a data manifest with class names"
+        )
+    if sources.target is None:
+        raise UserError("which class does the trigger aim at? give --target")
+    require_weights(sources.model, sources.checkpoint)
+    clip = load_model(sources.model, checkpoint=sources.checkpoint)
+    if image_size not in (None, clip.image_size):
+        raise UserError(f"{clip.name} takes images of {clip.image_size} pixels: leave out --image-size")
+    clip.model.to(find_device(sources.device or "auto"))
+    return optimise_badclip(
+        clip,
+        options,
+        shards=shards,
+        target=sources.target,
+        classnames=world["classnames"],
+        templates=world.get("templates") or DEFAULT_TEMPLATES,
+        seed=seed,
+    )
+
+
+def _check_taken(kind: str, given: list[str]) -> None:
+    taken = (*LEARNED[kind].sources, *LEARNED[kind].options)
+    for name in given:
+        if name not in taken:
+            known = ", ".join("--" + other.replace("_", "-") for other in taken)
+            raise UserError(f"{kind} takes no --{name.replace('_', '-')}: it takes {known}")
