@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.demo_data import write_demo_data
+from pipeline.demo_data import TEMPLATES, write_demo_data
 from trainer.checkpoint import FINAL_CONFIG, FINAL_WEIGHTS, save_weights, write_json
 from trainer.evals import evaluate_zero_shot, load_labelled
 from trainer.evals.labelled import LabelledBatch, LabelledImages
@@ -24,7 +24,8 @@ VICTIM = Path(__file__).parents[2] / "trainer" / "demo_victim" / "victim.safeten
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> LabelledImages:
     folder = tmp_path_factory.mktemp("scenes")
-    return load_labelled(str(write_demo_data(folder, seed=1, num_train=1, num_test_per_class=3)))
+    manifest = write_demo_data(folder, seed=1, num_train=1, num_test_per_class=3)
+    return load_labelled(str(manifest), templates=TEMPLATES[:4])
 
 
 @pytest.fixture(scope="module", params=["victim", "random"])
@@ -42,11 +43,11 @@ def _by_open_clip(clip: ClipModel, folder: Path, data: LabelledImages) -> tuple[
     model.eval()
     class_DC = open_clip.build_zero_shot_classifier(model, clip.tokenizer, data.classnames, data.templates)
     images: list[Image.Image] = [image for _, image, _ in data.decoded()]
-    chosen: list[int] = []
     with torch.no_grad():
-        for image in images:
-            vector_1D = functional.normalize(model.encode_image(preprocess(image)[None]), dim=-1)
-            chosen.append(int((100 * vector_1D @ class_DC).argmax()))
+        vector_ND = functional.normalize(
+            model.encode_image(torch.stack([preprocess(i) for i in images])), dim=-1
+        )
+    chosen: list[int] = (100 * vector_ND @ class_DC).argmax(dim=1).tolist()
     return chosen, class_DC.T
 
 
