@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -98,7 +98,12 @@ def build_lexicons(options: LexiconOptions, captions: Iterable[str] | None = Non
     usage = None if options.llm is None else ask(options.llm, requests_of(options))
     for name, proposed in (usage.terms if usage else {}).items():
         found[name] = merge(found[name], proposed_candidates(wordnet, name, proposed))
-    for name, link in zip(LEXICONS, (link_objects, link_attributes, link_relations), strict=True):
+    linking: tuple[Callable[[WordNet, list[Candidate]], Links], ...] = (
+        link_objects,
+        partial(link_attributes, zipf=_zipf),
+        link_relations,
+    )
+    for name, link in zip(LEXICONS, linking, strict=True):
         own_list = WORD_LISTS / f"blocked_{name}.txt"
         own = read_block_list([own_list] if own_list.is_file() else []) | reviewed[name]
         kept = [
@@ -109,7 +114,12 @@ def build_lexicons(options: LexiconOptions, captions: Iterable[str] | None = Non
         banded = choose(kept, size=options.size, frequency=frequency, seed=f"{options.seed}:{name}")
         terms[name] = tuple(_term(name, candidate, band, wordnet, frequency) for candidate, band in banded)
         linked = link(wordnet, [candidate for candidate, _ in banded])
-        links[name] = {"excluded": linked.excluded, "near": _contrasting(linked)}
+        links[name] = {
+            "excluded": linked.excluded,
+            "near": _contrasting(linked),
+            "possible": linked.possible,
+            "contrasts": linked.contrasts,
+        }
     return _write(
         options, terms, links, wordnet=wordnet.version, captions=frequency.num_captions, usage=usage
     )

@@ -59,12 +59,27 @@ class Candidate:
 
 def read_words(name: str) -> list[str]:
     """The words of a list in `word_lists/`, in order: by spaces, by commas where the list has any."""
-    words: list[str] = []
+    return [word for words in read_sections(name).values() for word in words]
+
+
+def read_sections(name: str) -> dict[str, list[str]]:
+    """The words of a list by section: a line "== name" begins one; "" before the first."""
     lines = read_lines(WORD_LISTS / name)
     separator = "," if any("," in line for line in lines) else None
+    sections: dict[str, list[str]] = {}
+    section = ""
     for line in lines:
-        words.extend(word.strip() for word in line.split(separator) if word.strip())
-    return words
+        if line.startswith("== "):
+            section = line.removeprefix("== ")
+        else:
+            words = (word.strip() for word in line.split(separator))
+            sections.setdefault(section, []).extend(word for word in words if word)
+    return sections
+
+
+def read_groups(name: str) -> list[list[str]]:
+    """The words of each line of a list."""
+    return [line.split() for line in read_lines(WORD_LISTS / name)]
 
 
 def read_rows(name: str) -> list[list[str]]:

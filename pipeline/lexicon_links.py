@@ -8,12 +8,14 @@ is true teaches the model a wrong thing. Also the terms that are near a word: it
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from pipeline.inflection import verb_forms
-from pipeline.lexicon_candidates import WORD_LISTS, Candidate, read_lines, read_rows
+from pipeline.lexicon_candidates import WORD_LISTS, Candidate, read_lines, read_rows, read_words
+from pipeline.lexicon_dimensions import compatible_attributes, contrasting_attributes, possible_attributes
 from pipeline.wordnet import Part, Synset, WordNet
 
 PERSON: Final = "person.n.01"
@@ -30,6 +32,8 @@ CONTRASTING_HEADS: Final = frozenset(
 other heads mean nearly the same ("huge" and "enormous")."""
 BARE: Final = "+"
 """Before a preposition's words: the preposition within a verb phrase, as "on" within "sitting on"."""
+ON_SURFACES: Final = frozenset(("in", "on"))
+"""Groups of prepositions that exclude each other, but not for the nouns of surfaces.txt: on the grass, in the grass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +44,10 @@ class Links:
     """Terms that must not replace the word."""
     near: dict[str, set[str]] = field(default_factory=dict)
     """Terms that are like the word without being true of it."""
+    possible: dict[str, set[str]] = field(default_factory=dict)
+    """For nouns: attributes that may be true of what they name though no caption says so."""
+    contrasts: dict[str, set[str]] = field(default_factory=dict)
+    """For attributes: those that cannot be true of the same thing."""
 
 
 def link_objects(wordnet: WordNet, terms: Iterable[Candidate]) -> Links:
@@ -59,7 +67,7 @@ def link_objects(wordnet: WordNet, terms: Iterable[Candidate]) -> Links:
     return Links(excluded=words_of.inverted(), near=_co_hyponyms(wordnet, terms, "n"))
 
 
-def link_attributes(wordnet: WordNet, terms: Iterable[Candidate]) -> Links:
+def link_attributes(wordnet: WordNet, terms: Iterable[Candidate], *, zipf: Callable[[str], float]) -> Links:
     """Links between modifiers: adjectives, participles and materials."""
     terms = list(terms)
     words_of = _TermWords()
@@ -67,40 +75,55 @@ def link_attributes(wordnet: WordNet, terms: Iterable[Candidate]) -> Links:
         words_of.add(
             candidate.term, [candidate.term, candidate.base, *candidate.term.replace("-", " ").split()]
         )
+        words_of.add(candidate.term, compatible_attributes(candidate.term))
         for base in {candidate.base, *candidate.term.split(), *_hyphen_parts(candidate.term)}:
             words_of.add(candidate.term, _adjective_words(wordnet, base))
             words_of.add(candidate.term, _noun_words(wordnet, base))
         for verb in _verbs_behind(candidate, wordnet):
             words_of.add(candidate.term, _participles(_verb_words(wordnet, verb)))
-    return Links(excluded=words_of.inverted(), near=_near_adjectives(wordnet, terms))
+    return Links(
+        excluded=words_of.inverted(),
+        near=_near_adjectives(wordnet, terms),
+        possible=possible_attributes(wordnet, terms, zipf=zipf),
+        contrasts=contrasting_attributes(terms),
+    )
 
 
 def link_relations(wordnet: WordNet, terms: Iterable[Candidate]) -> Links:
     """Links between verbs, verb phrases and prepositions."""
     terms = list(terms)
-    compatible = _compatible_verbs()
-    groups = {term: group for term, group, _ in read_rows("prepositions.csv")}
-    implied: dict[str, set[str]] = defaultdict(set)
-    for preposition, verbs in read_rows("implied_by_prepositions.csv"):
-        implied[groups[preposition]].update(word.replace("-", " ") for word in verbs.split())
+    verbs = compatible_verbs()
     words_of = _TermWords()
     for candidate in terms:
         if candidate.kind != "preposition":
-            words_of.add(
-                candidate.term, [candidate.term, candidate.base, *compatible.get(candidate.base, ())]
-            )
+            words_of.add(candidate.term, [candidate.term, candidate.base, *verbs.get(candidate.base, ())])
             words_of.add(candidate.term, _verb_words(wordnet, candidate.base))
-        group = groups.get(
-            candidate.term.partition(" ")[2] if candidate.kind == "verb_preposition" else candidate.term
-        )
-        for preposition, its_group in groups.items():
-            if its_group == group:
-                words_of.add(candidate.term, [preposition])
-                if candidate.kind == "preposition":
-                    words_of.add(candidate.term, [BARE + preposition])
-            if candidate.kind != "verb_preposition" and candidate.term in implied.get(its_group, ()):
-                words_of.add(candidate.term, [preposition])
+        words_of.add(candidate.term, _prepositions_that_allow(candidate))
     return Links(excluded=words_of.inverted(), near=_co_hyponyms(wordnet, terms, "v"))
+
+
+def _prepositions_that_allow(candidate: Candidate) -> Iterable[str]:
+    """The prepositions of captions that may be true together with a term, alone and with a noun ("in grass")."""
+    groups = _preposition_groups()
+    if candidate.kind == "verb":
+        for preposition, implied in _implied_verbs():
+            if candidate.term in implied:
+                yield from (other for other, group in groups.items() if group == groups[preposition])
+        return
+    own = groups.get(
+        candidate.term.partition(" ")[2] if candidate.kind == "verb_preposition" else candidate.term
+    )
+    if candidate.kind == "verb_preposition":
+        yield from (other for other, group in groups.items() if group == own)
+        return
+    for preposition, group in groups.items():
+        if own is not None and (group == own or group in compatible_prepositions().get(own, ())):
+            yield preposition
+            yield BARE + preposition
+    if own in ON_SURFACES:
+        for preposition, group in groups.items():
+            if group in ON_SURFACES:
+                yield from (f"{preposition} {noun}" for noun in read_words("surfaces.txt"))
 
 
 class _TermWords:
@@ -200,16 +223,39 @@ def _participles(verbs: Iterable[str]) -> set[str]:
     return words
 
 
-def _compatible_verbs() -> dict[str, set[str]]:
+@lru_cache(maxsize=1)
+def _preposition_groups() -> dict[str, str]:
+    return {term: group for term, group, _ in read_rows("prepositions.csv")}
+
+
+@lru_cache(maxsize=1)
+def _implied_verbs() -> list[tuple[str, frozenset[str]]]:
+    return [(term, frozenset(verbs.split())) for term, verbs in read_rows("implied_by_prepositions.csv")]
+
+
+@lru_cache(maxsize=1)
+def compatible_verbs() -> dict[str, set[str]]:
+    """For each verb, those that may be true of the same moment."""
+    return _pairs("compatible_verbs.txt", within_lines=True)
+
+
+@lru_cache(maxsize=1)
+def compatible_prepositions() -> dict[str, set[str]]:
+    """For each group of prepositions, the other groups that may hold at the same time."""
+    return _pairs("compatible_prepositions.txt", within_lines=False)
+
+
+def _pairs(name: str, *, within_lines: bool) -> dict[str, set[str]]:
+    """Pairs of words, both ways round: those of one line, or each left of its colon with each right of it."""
     found: dict[str, set[str]] = defaultdict(set)
-    for line in _groups("compatible_verbs.txt"):
-        for verb in line:
-            found[verb].update(line)
-    return found
-
-
-def _groups(name: str) -> list[list[str]]:
-    return [line.split() for line in read_lines(WORD_LISTS / name)]
+    for line in read_lines(WORD_LISTS / name):
+        left, colon, right = line.partition(":")
+        assert colon or within_lines, f"{name}: {line}"
+        for one in left.split():
+            for other in (right if colon else left).split():
+                found[one].add(other)
+                found[other].add(one)
+    return dict(found)
 
 
 def _co_hyponyms(wordnet: WordNet, terms: Iterable[Candidate], part: Part) -> dict[str, set[str]]:

@@ -21,6 +21,10 @@ from pipeline.storage import read_json, sha256_file
 
 LEXICONS: Final = ("objects", "attributes", "relations")
 LINKS_FILE: Final = "links.tsv"
+LINKS: Final = ("excluded", "near", "possible", "contrasts")
+"""What links.tsv says of caption words: see the methods of Lexicon with these names."""
+UNKNOWN_NOUN: Final = "*"
+"""Stands for every noun that `possible` does not have."""
 MANIFEST_FILE: Final = "manifest.json"
 FILES: Final = (*(f"{name}.csv" for name in LEXICONS), LINKS_FILE, MANIFEST_FILE)
 BANDS: Final = ("common", "frequent", "medium", "uncommon", "rare")
@@ -70,8 +74,9 @@ class Lexicon:
             tuple(index for index, term in enumerate(terms) if term.band == band)
             for band in range(len(BANDS))
         )
-        self._excluded: dict[str, str | int] = dict(links["excluded"])
-        self._near: dict[str, str | int] = dict(links["near"])
+        self._excluded, self._near, self._possible, self._contrasts = (
+            dict[str, str | int](links[link]) for link in LINKS
+        )
         self._masks: dict[str, int] = {}
 
     def excluded(self, word: str) -> int:
@@ -87,6 +92,21 @@ class Lexicon:
         if rows.__class__ is int:
             return rows
         return 0 if rows is None else self._decoded(self._near, word)
+
+    def possible(self, noun: str) -> int:
+        """The attributes that may be true of what a noun names though no caption says so, as bits."""
+        known = noun if noun in self._possible else UNKNOWN_NOUN
+        rows = self._possible.get(known)
+        if rows.__class__ is int:
+            return rows
+        return 0 if rows is None else self._decoded(self._possible, known)
+
+    def contrasts(self, word: str) -> int:
+        """The attributes that cannot be true of a thing of which `word` is, as bits."""
+        rows = self._contrasts.get(word)
+        if rows.__class__ is int:
+            return rows
+        return 0 if rows is None else self._decoded(self._contrasts, word)
 
     def _decoded(self, links: dict[str, str | int], word: str) -> int:
         steps = links[word]
@@ -235,7 +255,7 @@ def write_links(
 
 
 def _read_links(file: Path, terms: Mapping[str, tuple[Term, ...]]) -> dict[str, dict[str, dict[str, str]]]:
-    links: dict[str, dict[str, dict[str, str]]] = {name: {"excluded": {}, "near": {}} for name in LEXICONS}
+    links: dict[str, dict[str, dict[str, str]]] = {name: {link: {} for link in LINKS} for name in LEXICONS}
     moved: dict[str, dict[int, int] | None] = {}
     for line in file.read_text(encoding="utf-8").splitlines():
         try:

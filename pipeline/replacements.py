@@ -15,6 +15,7 @@ from itertools import chain, islice
 from typing import Final
 
 from pipeline.lexicons import BANDS, Lexicon, Lexicons
+from pipeline.schema import Kind
 
 BASE, THIRD_PERSON, GERUND, PAST, PARTICIPLE = range(5)
 """Columns of a relation term's forms."""
@@ -35,8 +36,15 @@ _FREE_DRAWS: Final = 12
 _UNPACK: Final = struct.Struct("<42I").unpack
 """168 bytes: what one round of SHAKE-128 gives."""
 
+MAX_KEPT: Final = 20_000
+"""Originals whose place a pool remembers."""
+MAX_POOLS: Final = 2_000
+"""Smaller pools that a pool remembers."""
+
 Entry = tuple[int, str, str, str]
 """A term in one form: its row in the lexicon, the form, the term itself, its id."""
+Bands = tuple[tuple[tuple[Entry, ...], int, int], ...]
+"""For each band its entries, sorted by size and mirrored at both ends, where to draw, and how far from there."""
 
 
 def draw_numbers(seed: int, key: str) -> Iterator[int]:
@@ -58,7 +66,7 @@ class Pool:
     otherwise negatives would be longer than positives, as rare words are long, and could be told by that alone.
     """
 
-    __slots__ = ("_centres", "_entries", "bands", "lexicon")
+    __slots__ = ("_centres", "_entries", "_padded", "_places", "_without", "bands", "lexicon")
 
     def __init__(self, lexicon: str, bands: Sequence[Sequence[Entry]]) -> None:
         self.lexicon = lexicon
@@ -66,26 +74,59 @@ class Pool:
             tuple(sorted(band, key=lambda entry: (_size(entry[1]), entry[1]))) for band in bands if band
         )
         """By frequency; each band is drawn from as often as any other."""
-        self._entries = list({entry[1]: entry for band in self.bands for entry in band}.values())
-        self._centres: dict[tuple[int, int], tuple[tuple[tuple[Entry, ...], int, int, int], ...]] = {}
+        self._padded = tuple(_mirrored(band) for band in self.bands)
+        self._entries: list[Entry] | None = None
+        self._centres: dict[tuple[int, int], Bands] = {}
+        self._places: dict[str, tuple[Bands, int]] = {}
+        self._without: dict[int, Pool] = {}
 
-    def around(self, original: str) -> tuple[tuple[tuple[Entry, ...], int, int, int], ...]:
-        """For each band: its entries, their number, where those like the original are, how far from there to draw."""
+    def place(self, original: str) -> tuple[Bands, int]:
+        """What to draw from for an original, and how it is capitalised."""
+        known = self._places.get(original)
+        if known is None:
+            known = self.around(original), _case(original)
+            if len(self._places) < MAX_KEPT:
+                self._places[original] = known
+        return known
+
+    def around(self, original: str) -> Bands:
+        """For each band: its entries, where those like the original are, how far from there to draw."""
         size = _size(original)
         found = self._centres.get(size)
         if found is None:
             found = self._centres[size] = tuple(
-                (band, len(band), _middle(band, size), max(MIN_SPREAD, round(SPREAD * len(band))))
-                for band in self.bands
+                (padded, width + _middle(band, size), width)
+                for band, (padded, width) in zip(self.bands, self._padded, strict=True)
             )
+        return found
+
+    def without(self, rows: int) -> "Pool":
+        """The pool without the terms of these rows; made once for each set of rows."""
+        found = self._without.get(rows)
+        if found is None:
+            found = Pool(
+                self.lexicon, [[entry for entry in band if not rows >> entry[0] & 1] for band in self.bands]
+            )
+            if len(self._without) >= MAX_POOLS:
+                self._without.clear()
+            self._without[rows] = found
         return found
 
     def entries(self, rows: int | None = None) -> list[Entry]:
         """Every entry once, or those of the rows whose bits are set."""
-        found = {
-            entry[1]: entry for band in self.bands for entry in band if rows is None or rows >> entry[0] & 1
-        }
-        return list(found.values())
+        if self._entries is None:
+            self._entries = list({entry[1]: entry for band in self.bands for entry in band}.values())
+        if rows is None:
+            return self._entries
+        return [entry for entry in self._entries if rows >> entry[0] & 1]
+
+
+def _mirrored(band: tuple[Entry, ...]) -> tuple[tuple[Entry, ...], int]:
+    """A band with its ends mirrored outwards as far as a draw may fall, and how far that is."""
+    width = max(MIN_SPREAD, round(SPREAD * len(band)))
+    there_and_back = band + band[-2:0:-1]
+    period = len(there_and_back)
+    return tuple(there_and_back[place % period] for place in range(-width, len(band) + width)), width
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -95,8 +136,9 @@ def _size(text: str) -> tuple[int, int]:
 
 def _middle(band: tuple[Entry, ...], size: tuple[int, int]) -> int:
     """The middle of the entries of one size in a band sorted by size."""
-    sizes = [_size(entry[1]) for entry in band]
-    return min((bisect_left(sizes, size) + bisect_right(sizes, size)) // 2, len(band) - 1)
+    first = bisect_left(band, size, key=lambda entry: _size(entry[1]))
+    last = bisect_right(band, size, key=lambda entry: _size(entry[1]))
+    return min((first + last) // 2, len(band) - 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -174,27 +216,42 @@ def _bands(lexicon: Lexicon, rows: set[int] | None, form: int) -> list[list[Entr
 class Slot:
     """One piece of a positive that can be replaced."""
 
-    __slots__ = ("bands", "before", "case", "end", "near", "original", "plain", "pool", "start", "tail")
+    __slots__ = (
+        "bands",
+        "before",
+        "case",
+        "end",
+        "lexicon",
+        "near",
+        "original",
+        "plain",
+        "pool",
+        "start",
+        "tail",
+    )
 
     def __init__(
         self, start: int, original: str, pool: Pool, *, near: int, before: str = "", tail: str = ""
     ) -> None:
         self.start = start
-        """Where it stands in the positive: `positive[start:end] == original`."""
+        """Where the original stands in the positive."""
         self.end = start + len(original)
         self.original = original
         self.pool = pool
-        self.bands = pool.around(original[len(before) : len(original) - len(tail)])
+        self.lexicon = pool.lexicon
         self.near = near
         """Terms that are like the original, as bits."""
         self.before = before
         """What stays before the term ("to " of an infinitive)."""
         self.tail = tail
         """What stays after it (" by" of a passive)."""
-        self.case = LOWER if original.islower() else CAPITAL
-        if self.case and len(original) > 1 and original.isupper():
-            self.case = UPPER
-        self.plain = not (self.case or before or tail)
+        if before or tail:
+            self.bands, self.case = pool.around(original[len(before) : -len(tail) or None]), _case(original)
+            self.plain = False
+            return
+        self.bands, self.case = pool.place(original)
+        """What is drawn from, and how the original is capitalised."""
+        self.plain = self.case == LOWER
         """Whether a term stands there as it is."""
 
     def dress(self, word: str) -> str:
@@ -206,34 +263,63 @@ class Slot:
         return word.upper() if self.case == UPPER else _match_capitals(self.original, word)
 
 
-def draw(slot: Slot, excluded: int, numbers: Iterator[int], caption: str) -> Entry | None:
-    """An entry that fits the slot; None where none is left.
+class Plan:
+    """The slots of one kind in a positive, and the text between them."""
 
-    `excluded`: terms that must not stand there, as bits. `caption`: lower case; no term it contains is drawn.
+    __slots__ = ("excluded", "kind", "parts", "rest", "used")
+
+    def __init__(self, positive: str, kind: Kind, slots: list[Slot], excluded: int) -> None:
+        self.kind = kind
+        self.excluded = excluded
+        """Terms that must not stand in any of them, as bits."""
+        self.used: set[int] = set()
+        """Terms that stood there in earlier negatives."""
+        self.parts: list[tuple[str, Slot, Bands]] = []
+        """For each slot: what stands before it, the slot, and what it draws from."""
+        end = 0
+        for slot in slots:
+            self.parts.append((positive[end : slot.start], slot, slot.bands))
+            end = slot.end
+        self.rest = positive[end:]
+
+    def allows(self, entry: Entry, caption: str) -> bool:
+        """Whether an entry may stand in a slot: not excluded, not used before, nothing the caption says."""
+        row, word, term, _ = entry
+        return not (self.excluded >> row & 1 or row in self.used or word in caption or term in caption)
+
+
+def draw(slot: Slot, plan: Plan, numbers: Iterator[int], caption: str, *, band: int) -> Entry | None:
+    """An entry that fits the slot, from this band while it can; None where none is left.
+
+    `caption`: lower case; no term it contains is drawn.
     """
-    bands = slot.bands
+    entries, centre, width = slot.bands[band]
     for _ in range(_FREE_DRAWS):
         number = next(numbers)
-        band, size, centre, width = bands[number % len(bands)]
-        place = abs(centre + (((number >> 8 & 4095) - (number >> 20)) * width >> 12))
-        entry = band[place if place < size else (size + size - 2 - place) % size]
-        if not excluded >> entry[0] & 1 and entry[1] not in caption and entry[2] not in caption:
+        entry = entries[centre + (((number >> 8 & 4095) - (number >> 20)) * width >> 12)]
+        if plan.allows(entry, caption):
             return entry
-    return _walk(slot.pool.entries(), excluded, numbers, caption)
+    return _walk(slot.pool.entries(), plan, numbers, caption)
 
 
-def draw_near(slot: Slot, excluded: int, numbers: Iterator[int], caption: str) -> Entry | None:
+def draw_near(slot: Slot, plan: Plan, numbers: Iterator[int], caption: str) -> Entry | None:
     """As `draw`, from the terms that are like the original."""
-    return _walk(slot.pool.entries(slot.near & ~excluded), excluded, numbers, caption)
+    return _walk(slot.pool.entries(slot.near & ~plan.excluded), plan, numbers, caption)
 
 
-def _walk(entries: list[Entry], excluded: int, numbers: Iterator[int], caption: str) -> Entry | None:
+def _walk(entries: list[Entry], plan: Plan, numbers: Iterator[int], caption: str) -> Entry | None:
     """The first entry that fits, from a random one on."""
     first = next(numbers) % len(entries) if entries else 0
     for entry in chain(islice(entries, first, None), islice(entries, first)):
-        if not excluded >> entry[0] & 1 and entry[1] not in caption and entry[2] not in caption:
+        if plan.allows(entry, caption):
             return entry
     return None
+
+
+def _case(original: str) -> int:
+    if original.islower():
+        return LOWER
+    return UPPER if len(original) > 1 and original.isupper() else CAPITAL
 
 
 def _match_capitals(original: str, word: str) -> str:

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from pipeline import schema
 from pipeline.errors import UserError
 from pipeline.lexicons import Lexicons, load_lexicons
+from pipeline.positives import choose_relation
 from pipeline.schema import Attribute, Caption, Edit, Entity, Relation, SceneGraph, Subcaption
-from pipeline.subcaptions import HARDNESSES, SubcaptionOptions, apply_edits, choose_relation, make_subcaption
+from pipeline.subcaptions import HARDNESSES, SubcaptionOptions, apply_edits, make_subcaption
 
 
 @pytest.fixture(scope="module")

@@ -47,7 +47,8 @@ CAPTION = schema.Caption(key="1", caption="a black dog chasing a ball", image=No
     ],
 )
 def test_columns_are_the_records_fields(names: list[str], record: type | None) -> None:
-    expected = tables.SCENE_GRAPHS.names if record is None else list(record.__dataclass_fields__)
+    fields = getattr(record, "__dataclass_fields__", None) or getattr(record, "_fields", ())
+    expected = tables.SCENE_GRAPHS.names if record is None else list(fields)
     assert sorted(names) == sorted(expected)
 
 
