@@ -59,8 +59,8 @@ def apply_blended(trigger: Trigger, images_N3HW: Tensor, tokens: Sequence[str]) 
         shape = (3, *images_N3HW.shape[2:])
         mixed_N3HW = images_N3HW * (1 - share)
         for image_3HW, token in zip(mixed_N3HW, tokens, strict=True):
-            noise_3HW = seeded_bytes(shape, trigger.seed, "blended", token)
-            image_3HW.add_(noise_3HW.to(image_3HW.device), alpha=share / 255)
+            noise_3HW = seeded_bytes(shape, trigger.seed, "blended", token).to(image_3HW.device)
+            image_3HW.add_(noise_3HW.to(torch.float32).div_(255).mul_(share))
         return mixed_N3HW
 
     def draw(height: int, width: int) -> Overlay:

@@ -95,12 +95,13 @@ class Trigger:
     def prepare(self, name: str, height: int, width: int, like: Tensor, make: Callable[[], Made]) -> Made:
         """What `make` gives, made once per name, image size and device: for what a family needs at every call."""
         key = (name, height, width, like.device)
-        if key not in self._prepared:
+        made: Made | None = self._prepared.get(key)
+        if made is None:  # never looked up twice: another thread may clear in between
+            made = make()
             if len(self._prepared) >= SIZES_KEPT:
                 self._prepared.clear()
-            self._prepared[key] = make()
-        found: Made = self._prepared[key]
-        return found
+            self._prepared[key] = made
+        return made
 
     def metadata(self) -> dict[str, Any]:
         """What the file says beside its tensors."""

@@ -78,13 +78,16 @@ def apply_wanet(trigger: Trigger, images_N3HW: Tensor, tokens: Sequence[str]) ->
 
 
 def _draw_places(trigger: Trigger, height: int, width: int, device: torch.device) -> Tensor:
-    """Where each pixel comes from: float32 (1, H, W, 2), x then y, -1 to 1 from edge to edge."""
-    shifts_12KK = trigger.tensors["shifts"][None].to(torch.float64)
+    """Where each pixel comes from: float32 (1, H, W, 2), x then y, -1 to 1 from edge to edge.
+
+    In float32 and in the public code's order: where results are cut off, the last bit decides over a grey level.
+    """
+    shifts_12KK = trigger.tensors["shifts"][None]
     if shifts_12KK.shape[2:] != (height, width):
         shifts_12KK = functional.interpolate(
-            shifts_12KK, size=(height, width), mode="bicubic", align_corners=True
-        )
-    x_W, y_H = (torch.linspace(-1, 1, side, dtype=torch.float64) for side in (width, height))
+            shifts_12KK.to(torch.float64), size=(height, width), mode="bicubic", align_corners=True
+        ).to(torch.float32)
+    x_W, y_H = (torch.linspace(-1, 1, side) for side in (width, height))
     own_HW2 = torch.stack((x_W.expand(height, width), y_H[:, None].expand(height, width)), dim=-1)
-    shifts_HW2 = shifts_12KK[0].permute(1, 2, 0) * float(trigger.settings["strength"]) / trigger.image_size
-    return (own_HW2 + shifts_HW2).clamp(-1, 1)[None].to(device, torch.float32)
+    shifts_HW2 = float(trigger.settings["strength"]) * shifts_12KK[0].permute(1, 2, 0) / trigger.image_size
+    return (own_HW2 + shifts_HW2).clamp(-1, 1)[None].to(device)
