@@ -40,14 +40,14 @@ class Recipe:
     """What `trainer attack` is given beside the common options."""
     rate: float = 0.02
     epochs: int = 2
-    lr: float = 1e-3
+    lr: float = 2e-3
 
 
 RECIPES: Final[dict[str, Recipe]] = {
-    "badnet": Recipe(craft=("badnet",)),
+    "badnet": Recipe(craft=("badnet", "--scale", "0.125")),
     "blended": Recipe(craft=("blended",)),
     "sig": Recipe(craft=("sig",)),
-    "wanet": Recipe(craft=("wanet",)),
+    "wanet": Recipe(craft=("wanet", "--strength", "3")),
     "ssba": Recipe(craft=("ssba", "--shards", "{shards}"), learned=True),
     "badclip": Recipe(
         craft=(
@@ -151,6 +151,7 @@ def make_victim(attack: str, seed: int, recipe: Recipe, *, out: Path, name: str)
     return {
         "attack": attack,
         "seed": seed,
+        "craft": list(recipe.craft),
         **{field: value for field, value in asdict(recipe).items() if field in ("rate", "epochs", "lr")},
         "poisoned": poisoned["count"],
         "samples": summary["samples"],
@@ -194,8 +195,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 def is_of(row: dict[str, Any], attack: str, seed: int, recipe: Recipe) -> bool:
     """Whether the row is of this attack, seed and recipe."""
-    wanted = {"attack": attack, "seed": seed, "rate": recipe.rate, "epochs": recipe.epochs, "lr": recipe.lr}
-    return wanted.items() <= row.items()
+    wanted = {"rate": recipe.rate, "epochs": recipe.epochs, "lr": recipe.lr, "craft": list(recipe.craft)}
+    return {"attack": attack, "seed": seed, **wanted}.items() <= row.items()
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
