@@ -10,7 +10,7 @@ from torch.nn import functional
 from pipeline.demo_data import make_sample
 from pipeline.errors import UserError
 from trainer.attacks import load_trigger
-from trainer.attacks.ssba import draw_weights, embed, encode, read_secret, shrink
+from trainer.attacks.ssba import draw_weights, embed, encode, read_secret, shrink, spread
 from trainer.attacks.ssba_training import SsbaOptions, measure_hiding, train_ssba
 from trainer.attacks.trigger import Trigger
 
@@ -83,7 +83,7 @@ def test_embedding_against_a_slow_reference(height: int, width: int) -> None:
     secret = torch.randint(0, 2, (3, 8), generator=torch.Generator().manual_seed(3)).double()
     hidden = embed({n: t.float() for n, t in weights.items()}, clean.float(), secret.float(), psnr=31)
     for i in range(3):
-        residual = encode(weights, shrink(clean[i : i + 1]), secret[i : i + 1])
+        residual = encode(weights, shrink(clean[i : i + 1]), spread(weights, secret[i : i + 1]))
         large = functional.interpolate(residual, size=(height, width), mode="bilinear")[0]
         large *= 10 ** (-31 / 20) / math.sqrt(float((large**2).sum()) / large.numel())
         assert torch.allclose(hidden[i].double(), clean[i] + large, atol=1e-5)
@@ -97,7 +97,7 @@ def test_one_secret_for_all_is_that_secret_for_each() -> None:
     )
 
 
-@pytest.mark.parametrize("size", [(64, 96), (33, 50)])
+@pytest.mark.parametrize("size", [(64, 96), (128, 64), (33, 50)])
 def test_shrinking_is_by_area(size: tuple[int, int]) -> None:
     clean = _images(2, *size)
     assert torch.allclose(shrink(clean), functional.interpolate(clean, size=(32, 32), mode="area"), atol=1e-6)

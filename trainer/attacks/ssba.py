@@ -33,9 +33,14 @@ def apply_ssba(trigger: Trigger, images_N3HW: Tensor, tokens: Sequence[str]) -> 
     Convolutions of other batch sizes round differently, so that a pixel may differ by one level of 255 between two
     batches that hold the same image.
     """
-    weights = _weights_on(trigger, images_N3HW.device)
+
+    def ready() -> tuple[Weights, Tensor]:
+        weights = _weights_on(trigger, images_N3HW.device)
+        return weights, spread(weights, weights["secret"][None])
+
     with torch.no_grad():
-        return embed(weights, images_N3HW, weights["secret"][None], psnr=float(trigger.settings["psnr"]))
+        weights, message_1CSS = trigger.prepare("ssba", 0, 0, images_N3HW, ready)
+        return add_residual(weights, images_N3HW, message_1CSS, psnr=float(trigger.settings["psnr"]))
 
 
 def read_secret(trigger: Trigger, images_N3HW: Tensor) -> Tensor:
@@ -50,11 +55,18 @@ def embed(weights: Weights, images_N3HW: Tensor, secret_NB: Tensor, *, psnr: flo
 
     `secret_NB` holds zeros and ones, one row for each image or one for all. Clamping only raises the PSNR.
     """
-    residual_N3RR = encode(weights, shrink(images_N3HW), secret_NB)
+    return add_residual(weights, images_N3HW, spread(weights, secret_NB), psnr=psnr)
+
+
+def add_residual(weights: Weights, images_N3HW: Tensor, message_NCSS: Tensor, *, psnr: float) -> Tensor:
+    """`embed` for a secret that `spread` has made a map of."""
+    residual_N3RR = encode(weights, shrink(images_N3HW), message_NCSS)
     height, width = images_N3HW.shape[2:]
-    rows_HR, columns_WR = (_enlarging(side, residual_N3RR.device) for side in (height, width))
+    (rows_HR, rows_RR), (columns_WR, columns_RR) = (
+        _enlarging(side, residual_N3RR.device) for side in (height, width)
+    )
     # The enlarged residual's energy, without enlarging it: sum of (A R B')^2 = sum of R * (A'A R B'B).
-    gram_N3RR = (rows_HR.T @ rows_HR) @ residual_N3RR @ (columns_WR.T @ columns_WR)
+    gram_N3RR = rows_RR @ residual_N3RR @ columns_RR
     mean_square_N = (residual_N3RR * gram_N3RR).sum(dim=(1, 2, 3)) / (3 * height * width)
     scale_N = 10 ** (-psnr / 20) / (mean_square_N + _TINY).sqrt()
     rows_NHR = (rows_HR @ (residual_N3RR * scale_N[:, None, None, None])).flatten(0, 1)
@@ -67,15 +79,25 @@ def shrink(images_N3HW: Tensor) -> Tensor:
     height, width = images_N3HW.shape[2:]
     if height % RESOLUTION or width % RESOLUTION:
         return functional.adaptive_avg_pool2d(images_N3HW, RESOLUTION)
-    return functional.avg_pool2d(images_N3HW, (height // RESOLUTION, width // RESOLUTION))
+    down, across = height // RESOLUTION, width // RESOLUTION
+    if down <= 2:
+        return functional.avg_pool2d(images_N3HW, (down, across))
+    rows_N3RW = images_N3HW.reshape(-1, 3, RESOLUTION, down, width).mean(
+        dim=3
+    )  # twice as fast as pooling both
+    return functional.avg_pool2d(rows_N3RW, (1, across))
 
 
-def encode(weights: Weights, image_N3RR: Tensor, secret_NB: Tensor) -> Tensor:
-    """Residuals of no particular size from shrunk images and secrets (one row for each image or one for all)."""
-    side = RESOLUTION // _BLOCK
+def spread(weights: Weights, secret_NB: Tensor) -> Tensor:
+    """Secrets of zeros and ones as maps for the encoder: (N, channels, 16, 16)."""
+    side = RESOLUTION // _BLOCK // 2
     message_NCSS = functional.linear(2 * secret_NB - 1, weights["encoder.message"])
-    message_NCSS = message_NCSS.view(len(secret_NB), -1, side // 2, side // 2)
-    message_NCSS = functional.interpolate(message_NCSS, scale_factor=2.0, mode="bilinear")
+    message_NCSS = message_NCSS.view(len(secret_NB), -1, side, side)
+    return functional.interpolate(message_NCSS, scale_factor=2.0, mode="bilinear")
+
+
+def encode(weights: Weights, image_N3RR: Tensor, message_NCSS: Tensor) -> Tensor:
+    """Residuals of no particular size from shrunk images and secrets' maps (one for each image or one for all)."""
     blocks = functional.pixel_unshuffle(image_N3RR - 0.5, _BLOCK)
     hidden = functional.relu(_convolve(weights, "encoder.first", blocks) + message_NCSS)
     hidden = functional.relu(_convolve(weights, "encoder.second", hidden) + message_NCSS)
@@ -136,7 +158,10 @@ def _convolve(weights: Weights, name: str, images: Tensor, *, stride: int = 1) -
 
 
 @lru_cache(maxsize=16)
-def _enlarging(side: int, device: torch.device) -> Tensor:
-    """The (side, 32) matrix that enlarges by linear interpolation, as torch's `interpolate` does it."""
+def _enlarging(side: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The (side, 32) matrix that enlarges linearly, as torch's `interpolate` does, and its Gram matrix."""
     unit_RR = torch.eye(RESOLUTION)
-    return functional.interpolate(unit_RR[None], size=side, mode="linear")[0].T.contiguous().to(device)
+    enlarging_SR = (
+        functional.interpolate(unit_RR[None], size=side, mode="linear")[0].T.contiguous().to(device)
+    )
+    return enlarging_SR, enlarging_SR.T @ enlarging_SR
