@@ -238,6 +238,10 @@ def build(
         float | None, typer.Option(help="Stop before it costs more; what was paid is kept.")
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Stop before it takes more tokens.")] = None,
+    llm_batch: Annotated[
+        bool, typer.Option("--llm-batch", help="Ask through the batch API; a rerun waits for the same batch.")
+    ] = False,
+    llm_terms: Annotated[int, typer.Option(help="About so many terms are asked for, per lexicon.")] = 3_000,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print calls, tokens and price; ask nothing.")
     ] = False,
@@ -256,9 +260,16 @@ def build(
             prices=prices or PROMPTS / "prices.json",
             max_usd=max_usd,
             max_tokens=max_tokens,
+            batch=llm_batch,
         )
     options = LexiconOptions(
-        out=out, size=size, wordnet=wordnet, block=tuple(block or ()), llm=llm, seed=seed
+        out=out,
+        size=size,
+        wordnet=wordnet,
+        block=tuple(block or ()),
+        llm=llm,
+        llm_terms=llm_terms,
+        seed=seed,
     )
     if dry_run:
         if llm is None:

@@ -1,24 +1,23 @@
-"""Asks a language model for lexicon terms: the only file that talks to one, and only while lexicons are built.
+"""Asks a language model for lexicon terms, within a budget; only while lexicons are built.
 
-Any server that speaks the OpenAI API will do. What a server refuses (a JSON schema, a parameter) is learned from its
-answer and remembered; replies are kept in a cache, so a rerun asks nothing twice; spending stops before it passes
-the limit, and what was paid for stays. Replies are hostile input: only plain lower-case words leave this file.
+Any server that speaks the OpenAI API will do (`llm_server`). Replies are kept in a cache (`llm_cache`), so a rerun
+asks nothing twice; spending stops before it passes the limit, and what was paid for stays. Replies are hostile input:
+only plain lower-case words leave `llm_replies`.
 """
 
 import hashlib
 import json
-import os
-import re
-import sqlite3
+import sys
 import time
-import unicodedata
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from pipeline.errors import UserError
+from pipeline.llm_cache import Batch, Cache, open_cache
+from pipeline.llm_replies import parse_terms
+from pipeline.llm_server import LADDER, MAX_REPLY_TOKENS, Reply, Server, messages, open_server
 from pipeline.storage import read_json
 
 PROMPTS: Final = Path(__file__).parent / "prompts"
@@ -31,28 +30,8 @@ BAND_WORDS: Final = (
 )
 LETTER_GROUPS: Final = ("a b c", "d e f g", "h i j k l", "m n o p", "q r s", "t u v w x y z")
 TERMS_PER_CALL: Final = 60
-MAX_REPLY_TOKENS: Final = 1_500
-MAX_ATTEMPTS: Final = 6
-MAX_WAIT_SECONDS: Final = 120.0
 CHARACTERS_PER_TOKEN: Final = 3
 """For estimates: English has about four, so estimates err on the dear side."""
-LADDER: Final = ("json_schema", "json_object", "lines")
-_TERM: Final = re.compile(r"[a-z]{2,20}(?:[ -][a-z]{1,20}){0,3}")
-_STRING: Final = re.compile(r'"((?:[^"\\]|\\.)*)"\s*[,\]]')
-_BULLET: Final = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s*")
-_SCHEMA: Final = {
-    "type": "json_schema",
-    "json_schema": {
-        "name": "terms",
-        "strict": True,
-        "schema": {
-            "type": "object",
-            "properties": {"terms": {"type": "array", "items": {"type": "string"}}},
-            "required": ["terms"],
-            "additionalProperties": False,
-        },
-    },
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +47,10 @@ class LlmOptions:
     max_usd: float | None = None
     max_tokens: int | None = None
     timeout_seconds: float = 60.0
+    batch: bool = False
+    """Hand all requests over at once (the batch API: slower, and at OpenAI half the price) and wait for the replies."""
+    poll_seconds: float = 30.0
+    """Between two looks at a batch."""
 
     def __post_init__(self) -> None:
         for name in ("max_usd", "max_tokens"):
@@ -118,19 +101,27 @@ def plan_requests(*, terms_per_lexicon: int) -> list[Request]:
 def estimate(options: LlmOptions, requests: list[Request]) -> dict[str, Any]:
     """What the requests would cost at most: calls, tokens and dollars (None without a price). Asks nothing."""
     tokens = [_tokens_at_most(request) for request in requests]
+    given, taken = sum(given for given, _ in tokens), sum(taken for _, taken in tokens)
+    checked = read_json(options.prices).get("checked")
     return {
         "model": options.model,
         "calls": len(requests),
-        "input_tokens": sum(given for given, _ in tokens),
-        "output_tokens": sum(taken for _, taken in tokens),
-        "usd": _usd(options, sum(given for given, _ in tokens), sum(taken for _, taken in tokens)),
+        "input_tokens": given,
+        "output_tokens": taken,
+        "usd": _usd(options, given, taken),
+        "prices": f"{options.prices.name}, {f'checked {checked}' if checked else 'not checked against a price list'}",
     }
 
 
 def price_of(options: LlmOptions) -> dict[str, float] | None:
     """Dollars per million tokens of input and output, from the price file."""
-    prices = read_json(options.prices).get("models", {}).get(options.model)
-    return None if prices is None else {name: float(prices[name]) for name in ("input", "output")}
+    try:
+        prices = read_json(options.prices).get("models", {}).get(options.model)
+        return None if prices is None else {name: float(prices[name]) for name in ("input", "output")}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f'--prices {options.prices}: not a price table ({{"models": {{NAME: {{"input": USD, "output": USD}}}}}})'
+        ) from error
 
 
 def ask(
@@ -142,50 +133,118 @@ def ask(
     that stays away.
     """
     usage = Usage()
-    with _open_cache(options.cache) as cache:
-        for request in requests:
-            reply = _cached(cache, options, request)
-            if reply is None:
-                usage.stopped = _limit_reached(options, request, usage)
-                if usage.stopped:
-                    break
-                reply = _fetch(options, request, cache, usage, sleep)
-            else:
-                usage.cached += 1
-            found = usage.terms.setdefault(request.lexicon, [])
-            known = set(found)
-            found.extend(term for term in dict.fromkeys(parse_terms(reply)) if term not in known)
+    with open_cache(options.cache) as cache:
+        keys = {_key(options, request): request for request in requests}
+        missing = {key: request for key, request in keys.items() if cache.reply(key) is None}
+        usage.cached = len(keys) - len(missing)
+        if missing:
+            with open_server(
+                model=options.model,
+                base_url=options.base_url,
+                timeout_seconds=options.timeout_seconds,
+                cache=cache,
+                sleep=sleep,
+            ) as server:
+                run = _Run(options, server, cache, missing, usage)
+                (_ask_in_batches if options.batch else _ask_one_by_one)(run)
+        for key, request in keys.items():
+            reply = cache.reply(key)
+            if reply is not None:
+                found = usage.terms.setdefault(request.lexicon, [])
+                known = set(found)
+                found.extend(term for term in dict.fromkeys(parse_terms(reply)) if term not in known)
     return usage
 
 
-# -------------------------------------------------------------------------------- replies are hostile input
-def parse_terms(reply: str) -> list[str]:
-    """The terms of a reply: JSON, JSON that was cut off, or lines. Whatever is no plain word or phrase is dropped."""
-    return [term for term in map(_clean, _strings(reply)) if term is not None]
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What the steps of one `ask` share."""
+
+    options: LlmOptions
+    server: Server
+    cache: Cache
+    missing: dict[str, Request]
+    """The requests without a reply when it began, by key."""
+    usage: Usage
 
 
-def _strings(reply: str) -> list[str]:
-    text = reply.strip().removeprefix("```json").removeprefix("```").removesuffix("```").strip()
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        if text.startswith(("{", "[")):
-            return _STRING.findall(text)
-        return [_BULLET.sub("", line) for line in text.splitlines()]
-    if isinstance(value, dict):
-        value = next((each for each in value.values() if isinstance(each, list)), [])
-    return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
+def _ask_one_by_one(run: _Run) -> None:
+    for key, request in run.missing.items():
+        run.usage.stopped = _limit_reached(run.options, [request], run.usage)
+        if run.usage.stopped:
+            return
+        _keep(run, key, run.server.complete(request.prompt))
 
 
-def _clean(text: str) -> str | None:
-    """The text as a term, or None: no markup, no control characters, no sentence, nothing long."""
-    if len(text) > 60 or any(unicodedata.category(character)[0] == "C" for character in text):
-        return None
-    term = unicodedata.normalize("NFKC", text).strip().lower()
-    return term if _TERM.fullmatch(term) else None
+# -------------------------------------------------------------------------------- many at once
+def _ask_in_batches(run: _Run) -> None:
+    """Wait for the batches that earlier runs left with the server, then hand over what is still missing.
+
+    What a batch leaves unanswered is handed over again, as often as a server can refuse a parameter or a form of reply.
+    """
+    cache, server = run.cache, run.server
+    for batch in cache.batches(server.name):
+        _collect(run, batch)
+    for _ in range(len(LADDER) + 2):
+        taken = _affordable(run)
+        if not taken:
+            return
+        # The refusals are part of it: the same requests in another form are another batch.
+        parts = [*sorted(taken), *sorted(cache.refused(server.name))]
+        token = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        cache.keep_batch(server.name, token, None, taken)
+        id = server.start_batch(token, {key: request.prompt for key, request in taken.items()})
+        cache.keep_batch(server.name, token, id, taken)
+        _collect(run, Batch(token=token, id=id, keys=tuple(taken)))
+    if _affordable(run):
+        raise UserError(
+            f"{run.options.model}: the server answers only a part of a batch; what it answered is kept"
+        )
+
+
+def _affordable(run: _Run) -> dict[str, Request]:
+    """The requests still without a reply, as many as the limits allow."""
+    taken: dict[str, Request] = {}
+    for key, request in run.missing.items():
+        if run.cache.reply(key) is None:
+            run.usage.stopped = _limit_reached(run.options, [*taken.values(), request], run.usage)
+            if run.usage.stopped:
+                break
+            taken[key] = request
+    return taken
+
+
+def _collect(run: _Run, batch: Batch) -> None:
+    """Wait for a batch and keep its replies. One whose id never reached us is looked for at the server."""
+    cache, server = run.cache, run.server
+    id = batch.id or server.find_batch(batch.token)
+    done = None
+    if id is not None:
+        cache.keep_batch(server.name, batch.token, id, batch.keys)
+        print(f"batch {id}: {len(batch.keys)} requests; stop and run again at will", file=sys.stderr)
+        done = server.wait_for_batch(id, every_seconds=run.options.poll_seconds)
+    if done is None:  # the server never had it, or has it no more
+        cache.forget_batch(batch.token)
+        return
+    for key, reply in server.batch_replies(done):
+        if key in batch.keys and cache.reply(key) is None:
+            _keep(run, key, reply)
+    cache.forget_batch(batch.token)
+    if done.status != "completed" and done.output_file_id is None:
+        raise UserError(f"batch {id} {done.status} at the server; run again to hand its requests over anew")
 
 
 # -------------------------------------------------------------------------------- money and what is kept
+def _keep(run: _Run, key: str, reply: Reply) -> None:
+    """Write a reply down before anything else is done with it, and count it; at its dearest where nobody says."""
+    run.cache.keep_reply(key, run.options.model, reply.text)
+    request = run.missing.get(key)
+    given, taken = (0, MAX_REPLY_TOKENS) if request is None else _tokens_at_most(request)
+    run.usage.calls += 1
+    run.usage.input_tokens += given if reply.input_tokens is None else reply.input_tokens
+    run.usage.output_tokens += taken if reply.output_tokens is None else reply.output_tokens
+
+
 def _tokens_at_most(request: Request) -> tuple[int, int]:
     return len(request.prompt) // CHARACTERS_PER_TOKEN + 50, MAX_REPLY_TOKENS
 
@@ -195,10 +254,11 @@ def _usd(options: LlmOptions, given: int, taken: int) -> float | None:
     return None if price is None else round((given * price["input"] + taken * price["output"]) / 1e6, 6)
 
 
-def _limit_reached(options: LlmOptions, request: Request, usage: Usage) -> str:
-    """Why the next request may not be made, counted at its dearest; "" where it may."""
-    given, taken = _tokens_at_most(request)
-    given, taken = given + usage.input_tokens, taken + usage.output_tokens
+def _limit_reached(options: LlmOptions, requests: list[Request], usage: Usage) -> str:
+    """Why the next requests may not be made, counted at their dearest; "" where they may."""
+    tokens = [_tokens_at_most(request) for request in requests]
+    given = usage.input_tokens + sum(given for given, _ in tokens)
+    taken = usage.output_tokens + sum(taken for _, taken in tokens)
     if options.max_tokens is not None and given + taken > options.max_tokens:
         return f"--max-tokens {options.max_tokens}"
     if options.max_usd is not None and (_usd(options, given, taken) or 0.0) > options.max_usd:
@@ -206,147 +266,6 @@ def _limit_reached(options: LlmOptions, request: Request, usage: Usage) -> str:
     return ""
 
 
-@contextmanager
-def _open_cache(file: Path) -> Iterator[sqlite3.Connection]:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with closing(sqlite3.connect(file)) as cache:
-            cache.execute("CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, model TEXT, reply TEXT)")
-            cache.execute(
-                "CREATE TABLE IF NOT EXISTS refused (server TEXT, what TEXT, UNIQUE (server, what))"
-            )
-            yield cache
-    except sqlite3.DatabaseError as error:
-        raise UserError(f"{file} is no cache of this program ({error}): name another file") from error
-
-
 def _key(options: LlmOptions, request: Request) -> str:
-    asked = {"model": options.model, "messages": _messages(request), "tokens": MAX_REPLY_TOKENS}
+    asked = {"model": options.model, "messages": messages(request.prompt), "tokens": MAX_REPLY_TOKENS}
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-
-
-def _cached(cache: sqlite3.Connection, options: LlmOptions, request: Request) -> str | None:
-    row = cache.execute("SELECT reply FROM replies WHERE key = ?", (_key(options, request),)).fetchone()
-    return None if row is None else str(row[0])
-
-
-def _messages(request: Request) -> Any:
-    return [{"role": "user", "content": request.prompt}]
-
-
-# -------------------------------------------------------------------------------- asking the server
-def _fetch(
-    options: LlmOptions,
-    request: Request,
-    cache: sqlite3.Connection,
-    usage: Usage,
-    sleep: Callable[[float], None],
-) -> str:
-    """The reply to one request, kept in the cache before anything else is done with it."""
-    completion = _complete(options, request, cache, sleep)
-    reply = str(completion.choices[0].message.content or "") if completion.choices else ""
-    given, taken = _tokens_at_most(request)
-    usage.calls += 1
-    usage.input_tokens += completion.usage.prompt_tokens if completion.usage else given
-    usage.output_tokens += completion.usage.completion_tokens if completion.usage else taken
-    with cache:
-        cache.execute(
-            "INSERT OR REPLACE INTO replies VALUES (?, ?, ?)", (_key(options, request), options.model, reply)
-        )
-    return reply
-
-
-def _complete(
-    options: LlmOptions, request: Request, cache: sqlite3.Connection, sleep: Callable[[float], None]
-) -> Any:
-    import openai  # noqa: TID251
-
-    if not os.environ.get("OPENAI_API_KEY"):
-        raise UserError(
-            "OPENAI_API_KEY is not set: set it to your key (any word for a local server without keys)"
-        )
-    failure = ""
-    with openai.OpenAI(base_url=options.base_url, timeout=options.timeout_seconds, max_retries=0) as client:
-        server = f"{client.base_url}|{options.model}"
-        attempt = 0
-        while attempt < MAX_ATTEMPTS:
-            parameters = _parameters(_refused(cache, server))
-            try:
-                return client.chat.completions.create(
-                    model=options.model,
-                    messages=_messages(request),
-                    **parameters,
-                )
-            except openai.BadRequestError as error:
-                _learn(
-                    cache, server, parameters, error
-                )  # each refusal is learned once: this cannot loop for ever
-            except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-                raise UserError(
-                    f"the server refuses the key in OPENAI_API_KEY (HTTP {error.status_code})"
-                ) from None
-            except openai.NotFoundError:
-                raise UserError(f"the server does not know the model {options.model!r} (HTTP 404)") from None
-            except openai.RateLimitError as error:
-                if error.code == "insufficient_quota":
-                    raise UserError("the account has no credit left (insufficient_quota)") from None
-                failure = "HTTP 429"
-                sleep(_wait(error.response.headers.get("retry-after"), attempt))
-                attempt += 1
-            except (openai.APIConnectionError, openai.InternalServerError) as error:
-                failure = (
-                    "no answer in time" if isinstance(error, openai.APITimeoutError) else type(error).__name__
-                )
-                sleep(_wait(None, attempt))
-                attempt += 1
-            except (openai.APIError, ValueError) as error:
-                failure = f"an answer that is none ({type(error).__name__})"
-                sleep(_wait(None, attempt))
-                attempt += 1
-    raise UserError(
-        f"{options.model}: gave up after {MAX_ATTEMPTS} attempts ({failure}); what was answered is kept"
-    )
-
-
-def _wait(retry_after: str | None, attempt: int) -> float:
-    """Seconds to wait: what the server asks for, else twice as long each time; two minutes at most."""
-    try:
-        return min(float(retry_after or ""), MAX_WAIT_SECONDS)
-    except ValueError:
-        return float(min(2.0**attempt, MAX_WAIT_SECONDS))
-
-
-def _refused(cache: sqlite3.Connection, server: str) -> set[str]:
-    return {str(row[0]) for row in cache.execute("SELECT what FROM refused WHERE server = ?", (server,))}
-
-
-def _parameters(refused: set[str]) -> dict[str, Any]:
-    """What is sent beside model and messages, without what the server refused."""
-    parameters: dict[str, Any] = {}
-    form = next(step for step in LADDER if step not in refused or step == LADDER[-1])
-    if form == "json_schema":
-        parameters["response_format"] = _SCHEMA
-    elif form == "json_object":
-        parameters["response_format"] = {"type": "json_object"}
-    limit = next((name for name in ("max_completion_tokens", "max_tokens") if name not in refused), None)
-    if limit is not None:
-        parameters[limit] = MAX_REPLY_TOKENS
-    return parameters
-
-
-def _learn(cache: sqlite3.Connection, server: str, parameters: dict[str, Any], error: Any) -> None:
-    """Note what a 400 answer refuses: a token limit it names, else the form of the reply; UserError for neither."""
-    message = str(error.message).lower()
-    limits = ("max_completion_tokens", "max_tokens")
-    what: str | None = next((name for name in limits if name in parameters and name in message), None)
-    if what is None and "response_format" in parameters:
-        what = str(parameters["response_format"]["type"])
-    if what is None:
-        raise UserError(f"the server refuses the request: {_clean_message(message)}") from None
-    with cache:
-        cache.execute("INSERT OR IGNORE INTO refused VALUES (?, ?)", (server, what))
-
-
-def _clean_message(message: str) -> str:
-    """A server's words as one short printable line."""
-    return "".join(character if character.isprintable() else " " for character in message)[:200]

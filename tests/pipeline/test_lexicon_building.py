@@ -1,13 +1,21 @@
 """Choosing terms, the reader's review, and what a language model may add; without the real WordNet."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from api_server import Answer, completion, serving
+from typer.testing import CliRunner
 
+from pipeline.cli import app
 from pipeline.errors import UserError
 from pipeline.lexicon_building import LexiconOptions, choose, read_review, requests_of
 from pipeline.lexicon_candidates import Candidate, merge, proposed_candidates
+from pipeline.lexicons import load_lexicons
 from pipeline.wordnet import Part, Synset, WordNet
+
+WORDNET = Path(__file__).parents[3] / "shared/data/wordnet30/nltk_data.tar.xz"
 
 
 def candidate(term: str, *, source: str = "wordnet") -> Candidate:
@@ -126,3 +134,50 @@ def test_requests_cover_the_three_lexicons(tmp_path: Path) -> None:
     assert [request.lexicon for request in requests] == ["objects"] * 2 + ["attributes"] * 2 + [
         "relations"
     ] * 2
+
+
+@pytest.mark.slow
+@pytest.mark.data
+@pytest.mark.skipif(not WORDNET.is_file(), reason="WordNet 3.0 is not beside the project")
+def test_building_with_a_model_marks_only_what_it_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real command, WordNet's records, a server on this machine: terms of both sources, each marked truly."""
+    reply = {
+        "nouns": ["gazebo", "sundial", "ocelot", "blorptron", "dog"],
+        "verbs": ["chase", "lean against", "moonwalk"],
+        "adjectives": ["mossy", "gazebo-like", "lopsided"],
+    }
+
+    def answer(body: dict[str, Any]) -> Answer:
+        prompt = body["messages"][0]["content"]
+        about = next(name for name in ("adjectives", "verbs", "nouns") if f"English {name}" in prompt)
+        return completion(json.dumps({"terms": reply[about]}))
+
+    with serving(monkeypatch) as server:
+        server.answers = [answer]
+        command = [
+            "build-lexicons",
+            "--out",
+            str(tmp_path / "out"),
+            "--size",
+            "500",
+            "--wordnet",
+            str(WORDNET),
+        ]
+        model = ["--llm-model", "m", "--llm-base-url", server.url, "--llm-terms", "60"]
+        done = CliRunner().invoke(app, [*command, *model, "--llm-cache", str(tmp_path / "cache.sqlite")])
+    assert done.exit_code == 0, done.output
+    lexicons = load_lexicons(tmp_path / "out")
+    answered = {term for terms in reply.values() for term in terms}
+    marked = {
+        term.term
+        for lexicon in (lexicons.objects, lexicons.attributes, lexicons.relations)
+        for term in lexicon.terms
+        if term.source == "llm"
+    }
+    assert marked
+    assert marked <= answered
+    assert "blorptron" not in marked
+    assert lexicons.manifest["llm"]["calls"] == len(server.bodies) == 3
+    assert "dog" not in marked  # WordNet's lists had it before

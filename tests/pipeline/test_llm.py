@@ -1,95 +1,26 @@
 """The model's client against a real HTTP server on this machine that speaks the API and misbehaves on request."""
 
 import json
-import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from api_server import KEY, Answer, Server, completion, failure, serving
+from typer.testing import CliRunner
 
 from pipeline import llm
+from pipeline.cli import app
 from pipeline.errors import UserError
-from pipeline.llm import LlmOptions, Request, ask, estimate, parse_terms, plan_requests
-
-KEY = "sk-test-never-written-anywhere"
-Answer = tuple[int, dict[str, str], bytes]
-
-
-def completion(content: str, *, finish: str = "stop") -> Answer:
-    choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": finish}
-    usage = {"prompt_tokens": 200, "completion_tokens": 100, "total_tokens": 300}
-    body = {
-        "id": "c",
-        "object": "chat.completion",
-        "created": 0,
-        "model": "m",
-        "choices": [choice],
-        "usage": usage,
-    }
-    return 200, {}, json.dumps(body).encode()
-
-
-def failure(status: int, message: str = "no", *, code: str | None = None, **headers: str) -> Answer:
-    error = {"error": {"message": message, "type": "error", "code": code, "param": None}}
-    return (
-        status,
-        {name.replace("_", "-"): value for name, value in headers.items()},
-        json.dumps(error).encode(),
-    )
-
-
-class Server:
-    """Answers with what `answers` gives for each request in turn; the last one for ever."""
-
-    def __init__(self) -> None:
-        self.answers: list[Answer | Callable[[dict[str, Any]], Answer]] = [
-            completion('{"terms": ["gazebo"]}')
-        ]
-        self.bodies: list[dict[str, Any]] = []
-        self.authorisations: list[str] = []
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                answer = server.answers[min(len(server.bodies), len(server.answers) - 1)]
-                server.bodies.append(body)
-                server.authorisations.append(self.headers["Authorization"])
-                status, headers, content = answer(body) if callable(answer) else answer
-                self.send_response(status)
-                for name, value in {"Content-Type": "application/json", **headers}.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-            def log_message(self, format: str, *arguments: Any) -> None:
-                """Silent."""
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/v1"
-        self.thread = threading.Thread(
-            target=self.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
-        )
-        self.thread.start()
-
-    def stop(self) -> None:
-        self.http.shutdown()
-        self.thread.join()
-        self.http.server_close()
+from pipeline.llm import LlmOptions, Request, ask, estimate, plan_requests
+from pipeline.llm_replies import parse_terms
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    running = Server()
-    yield running
-    running.stop()
+    with serving(monkeypatch) as running:
+        yield running
 
 
 def options(server: Server, tmp_path: Path, **changes: Any) -> LlmOptions:
@@ -265,6 +196,7 @@ def test_estimate_asks_nothing_and_bounds_the_price(server: Server, tmp_path: Pa
     assert known["calls"] == len(requests) == 30
     assert known["usd"] == pytest.approx((known["input_tokens"] + 10 * known["output_tokens"]) / 1e6)
     assert estimate(options(server, tmp_path, model="unknown"), requests)["usd"] is None
+    assert "not checked" in known["prices"]
     assert not server.bodies
 
 
@@ -287,3 +219,27 @@ def test_a_file_that_is_no_cache_is_one_line(server: Server, tmp_path: Path) -> 
     (tmp_path / "cache.sqlite").write_text("not a database, but long enough to be read as one" * 50)
     with pytest.raises(UserError, match="no cache"):
         ask(options(server, tmp_path), ONE)
+
+
+def test_the_bundled_prices_say_that_nobody_checked_them(server: Server, tmp_path: Path) -> None:
+    known = estimate(options(server, tmp_path, prices=llm.PROMPTS / "prices.json", model="gpt-4o-mini"), ONE)
+    assert known["usd"] > 0
+    assert known["prices"] == "prices.json, not checked against a price list"
+
+
+@pytest.mark.parametrize("content", ['{"models": []}', '{"models": {"m": {"input": 1}}}', "[]", "{"])
+def test_a_broken_price_table_is_one_line(server: Server, tmp_path: Path, content: str) -> None:
+    (tmp_path / "mine.json").write_text(content)
+    with pytest.raises(UserError, match=r"mine\.json"):
+        options(server, tmp_path, prices=tmp_path / "mine.json", max_usd=1.0)
+
+
+def test_dry_run_prints_calls_tokens_price_and_where_it_is_from(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.json"
+    mine.write_text(json.dumps({"checked": "2026-01-01", "models": {"m": {"input": 1, "output": 10}}}))
+    command = ["build-lexicons", "--out", str(tmp_path / "out"), "--llm-model", "m", "--dry-run"]
+    shown = CliRunner().invoke(app, [*command, "--prices", str(mine), "--llm-terms", "120"])
+    assert shown.exit_code == 0
+    assert "calls          6" in shown.output
+    assert "mine.json, checked 2026-01-01" in shown.output
+    assert not (tmp_path / "out").exists()
