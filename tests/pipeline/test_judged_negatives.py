@@ -2,7 +2,8 @@
 
 Captions are not kept here: `row` counts those of `benchmarks/subcaptions.py`'s `read_captions(DATA, 20_000)`, and
 `caption_sha256` says that it is the same one. Judged on the words alone, by one reader. Not "false": what may well
-be true of the same image ("playing with a rotund ball"). Not "well_formed": no noun phrase of English, whether the
+be true of the same image ("relaxing at home" -> "nibbling at home"). Drawn and read once, after everything that
+decides a negative was settled; nothing was tuned on them. Not "well_formed": no noun phrase of English, whether the
 positive was one or not.
 """
 
@@ -29,7 +30,7 @@ def judged() -> list[dict[str, Any]]:
 
 def test_shares_judged_good(judged: list[dict[str, Any]]) -> None:
     assert len(judged) == 300
-    assert sum(row["false"] for row in judged) >= 0.96 * len(judged)
+    assert sum(row["false"] for row in judged) >= 0.97 * len(judged)
     assert sum(row["well_formed"] for row in judged) >= 0.95 * len(judged)
 
 
