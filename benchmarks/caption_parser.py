@@ -24,7 +24,7 @@ from graph_scores import Score, score, triples
 
 from pipeline.caption_parser.corpus import SourceCaption, read_all
 from pipeline.graph_building import build_graph
-from pipeline.scene_graphs import BUNDLED_FOLDER, CaptionParser, reference_rules, to_tree
+from pipeline.scene_graphs import BUNDLED, BUNDLED_FOLDER, CaptionParser, reference_rules, to_tree
 
 NUM_SPEED_CAPTIONS = 1_200
 NUM_ONE_AT_A_TIME = 300
@@ -32,9 +32,9 @@ NUM_AGREEMENT_CAPTIONS = 2_000
 SOURCES = {"coco": ("coco",), "flickr": ("flickr8k", "flickr30k"), "cc3m": ("cc3m_tsv", "cc3m_csv")}
 
 
-def measure_speed(captions: list[str], teacher: str, *, rounds: int) -> dict[str, float]:
+def measure_speed(captions: list[str], teacher: str, *, parser: str, rounds: int) -> dict[str, float]:
     """Seconds of CPU per caption, the best round of each system."""
-    bundled = CaptionParser()
+    bundled = CaptionParser(parser)
     nlp = spacy.load(teacher)
     reference = reference_rules()
     reference.nlp = nlp
@@ -67,9 +67,10 @@ def measure_speed(captions: list[str], teacher: str, *, rounds: int) -> dict[str
     return best
 
 
-def measure_agreement(captions: list[SourceCaption], teacher: CaptionParser) -> dict[str, dict[str, float]]:
+def measure_agreement(
+    captions: list[SourceCaption], teacher: CaptionParser, bundled: CaptionParser
+) -> dict[str, dict[str, float]]:
     """Per source: shares of tokens with the teacher's tag, head, head and label; F1 of noun chunks and of triples."""
-    bundled = CaptionParser()
     found: dict[str, dict[str, float]] = {}
     for name, sources in SOURCES.items():
         texts = [each.text for each in captions if each.part == "test" and each.source in sources]
@@ -107,18 +108,24 @@ def chunk_score(pairs: list[tuple[set[tuple[int, int]], set[tuple[int, int]]]]) 
 PEAK = """
 import sys
 from pipeline.scene_graphs import CaptionParser
-captions = (f"a man{i} riding a red bike{i % 977} on the street{i % 7919}" for i in range(int(sys.argv[1])))
-assert sum(1 for _ in CaptionParser().parse(captions)) == int(sys.argv[1])
+count, length = int(sys.argv[1]), int(sys.argv[2])
+long = " and ".join(f"a man{{0}}x{j} riding a red bike{{0}}y{j} on the street{{0}}z{j}" for j in range(length))
+captions = (long.format(i)[:2000] for i in range(count))
+assert sum(1 for _ in CaptionParser(sys.argv[3]).parse(captions)) == count
 status = open("/proc/self/status").read()
 print(int(status.split("VmHWM:")[1].split()[0]) // 1024)
 """
 
 
-def measure_memory(num_captions: int) -> int:
-    """Peak memory in MiB of a process that parses so many captions, every third word of which is new."""
+def measure_memory(num_captions: int, length: int, parser: str) -> int:
+    """Peak memory in MiB of a process that parses so many captions, every third word of which is new.
+
+    A caption is `length` times "a man riding a red bike on the street", cut to 2,000 characters.
+    """
     result = subprocess.run(
-        [sys.executable, "-c", PEAK, str(num_captions)], capture_output=True, text=True, check=True
-    )
+        [sys.executable, "-c", PEAK, str(num_captions), str(length), parser],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
     return int(result.stdout)
 
 
@@ -127,21 +134,28 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--teacher", required=True)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--parser", default=BUNDLED, help="another parser of the recipe, by its folder")
+    parser.add_argument("--quick", action="store_true", help="speed and agreement alone")
     arguments = parser.parse_args()
     captions = list(read_all(arguments.data))
     teacher = CaptionParser(arguments.teacher)
     web = [each.text for each in captions if each.part == "test" and each.source == "cc3m_tsv"]
-    seconds = measure_speed(web[:NUM_SPEED_CAPTIONS], arguments.teacher, rounds=arguments.rounds)
+    seconds = measure_speed(
+        web[:NUM_SPEED_CAPTIONS], arguments.teacher, parser=arguments.parser, rounds=arguments.rounds
+    )
     ours = seconds["bundled parser, default rules"]
     for name, value in seconds.items():
         print(f"{name:58s} {1 / value:8.0f} captions/s  {value / ours:6.2f}x the bundled parser's time")
-    for name, values in measure_agreement(captions, teacher).items():
+    for name, values in measure_agreement(captions, teacher, CaptionParser(arguments.parser)).items():
         print(name, json.dumps({key: round(value, 4) for key, value in values.items()}))
-    size = sum(path.stat().st_size for path in BUNDLED_FOLDER.rglob("*") if path.is_file())
-    print(
-        f"size {size / 1e6:.2f} MB; peak memory",
-        {n: f"{measure_memory(n)} MiB" for n in (2_000, 20_000, 60_000)},
-    )
+    folder = BUNDLED_FOLDER if arguments.parser == BUNDLED else Path(arguments.parser)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    print(f"size {size / 1e6:.2f} MB")
+    if arguments.quick:
+        return
+    for num_captions, length in ((2_000, 1), (20_000, 1), (60_000, 1), (4_000, 40)):
+        peak = measure_memory(num_captions, length, arguments.parser)
+        print(f"peak memory {peak} MiB: {num_captions} captions of {length} x 9 words")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +39,8 @@ RULE_SETS: Final = ("default", "sng")
 BUNDLED_FOLDER: Final = Path(__file__).parent / "caption_parser" / "model"
 BATCH_SIZE: Final = 2_048
 """Captions between two clean-ups of spaCy's memory."""
+BATCH_CHARACTERS: Final = 400_000
+"""Characters of a batch's captions, three times the usual: long ones make smaller batches, for memory's sake."""
 SPACY_BATCH_SIZE: Final = 128
 """Sentences that go through a spaCy component together: more fall out of the processor's cache."""
 
@@ -67,15 +68,14 @@ class CaptionParser:
         self.spec = spec
         self.rules = rules
         self._nlp, self._folder = load_pipeline(spec)
-        # The bundled pipeline without spaCy's loop, unless the reference's rules ask for spaCy's documents.
-        fast = spec == BUNDLED and rules == "default"
+        # The recipe's pipelines run without spaCy's loop, unless the reference's rules ask for spaCy's documents.
+        fast = rules == "default" and morphology.FACTORY in self._nlp.pipe_names
         self._prediction = Prediction(self._nlp, folder=self._folder) if fast else None
         self._reference = reference_rules()
 
     def parse(self, captions: Iterable[str]) -> Iterator[SceneGraph]:
         """One graph per caption, in order. Equal captions of a batch are parsed once."""
-        stream = iter(captions)
-        while batch := list(islice(stream, BATCH_SIZE)):
+        for batch in split_batches(captions):
             graphs = self._parse_batch(list(dict.fromkeys(batch)))
             yield from (graphs[caption] for caption in batch)
 
@@ -132,6 +132,20 @@ class CaptionParser:
         if self._prediction is None:
             return map(to_tree, self._nlp.pipe(texts, batch_size=SPACY_BATCH_SIZE))
         return map(analysed_tree, self._prediction.analyse(texts))
+
+
+def split_batches(captions: Iterable[str]) -> Iterator[list[str]]:
+    """Runs of captions with at most BATCH_SIZE, ended by the one that reaches BATCH_CHARACTERS."""
+    batch: list[str] = []
+    num_characters = 0
+    for caption in captions:
+        batch.append(caption)
+        num_characters += len(caption)
+        if len(batch) == BATCH_SIZE or num_characters >= BATCH_CHARACTERS:
+            yield batch
+            batch, num_characters = [], 0
+    if batch:
+        yield batch
 
 
 @contextmanager

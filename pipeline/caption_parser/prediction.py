@@ -27,7 +27,9 @@ from pipeline.caption_parser.word_table import WordTable
 Floats = NDArray[np.float32]
 Numbers = NDArray[np.int64]
 BLOCK_SENTENCES: Final = 192
-"""Sentences parsed in step."""
+"""Sentences parsed in step at most."""
+BLOCK_WORDS: Final = 8_192
+"""Words parsed in step at most, but for a single longer sentence: a word takes about 15 KB meanwhile."""
 COMMON_WORDS: Final = "common_words.txt"
 """File of the bundled pipeline: the commonest words of captions."""
 ROOT: Final = "ROOT"
@@ -118,11 +120,9 @@ class Prediction:
         order = sorted(range(len(docs)), key=lambda index: len(docs[index]))
         found: list[Analysis] = [Analysis(text, [], [], [], [], [], []) for text in texts]
         filled = [index for index in order if len(docs[index])]
-        for start in range(0, len(filled), BLOCK_SENTENCES):
-            block = filled[start : start + BLOCK_SENTENCES]
-            for index, analysis in zip(
-                block, self._analyse_block([docs[index] for index in block]), strict=True
-            ):
+        for block in split_blocks(filled, [len(doc) for doc in docs]):
+            analyses = self._analyse_block([docs[index] for index in block])
+            for index, analysis in zip(block, analyses, strict=True):
                 found[index] = analysis
         return iter(found)
 
@@ -185,6 +185,20 @@ class Prediction:
             vectors = vectors[places]
             vectors += layer.activate(sums)
         return vectors
+
+
+def split_blocks(sentences: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Runs of sentences with at most BLOCK_SENTENCES and BLOCK_WORDS; `lengths` are the words of every sentence."""
+    block: list[int] = []
+    num_words = 0
+    for sentence in sentences:
+        if block and (len(block) == BLOCK_SENTENCES or num_words + lengths[sentence] > BLOCK_WORDS):
+            yield block
+            block, num_words = [], 0
+        block.append(sentence)
+        num_words += lengths[sentence]
+    if block:
+        yield block
 
 
 def interior(lengths: Numbers, margin: int) -> Numbers:

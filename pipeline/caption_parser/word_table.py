@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
-MAX_WORDS: Final = 16_384
-"""Words kept from one block of captions to the next, about 63 MB; a fuller table is emptied and starts anew."""
+MAX_WORDS: Final = 15_000
+"""Words kept from one block of captions to the next, about 60 MB; a fuller table is emptied and starts anew."""
 BLOCK: Final = 64
 """Words computed together. Always as many, so that rounding is the same whatever words come together."""
 MIXERS: Final = np.array(

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pipeline import schema
 from pipeline.errors import UserError
-from pipeline.scene_graphs import CaptionParser, split_sentences
+from pipeline.scene_graphs import CaptionParser, split_batches, split_sentences
 
 BUNDLED = CaptionParser()
 
@@ -79,6 +79,13 @@ def test_order_is_kept_and_duplicates_are_equal() -> None:
 def test_parsing_is_lazy() -> None:
     stream = BUNDLED.parse(iter(["a dog on the grass"] * 2_000))
     assert next(stream).status == schema.OK
+
+
+def test_batches_are_small_in_captions_and_characters() -> None:
+    captions = ["x"] * 3_000 + ["y" * 300_000] * 3
+    batches = list(split_batches(captions))
+    assert [caption for batch in batches for caption in batch] == captions
+    assert [len(batch) for batch in batches] == [2_048, 954, 1]
 
 
 def test_sentences_are_split_but_abbreviations_are_not() -> None:
