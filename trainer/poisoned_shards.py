@@ -167,9 +167,9 @@ def _alteration(
     poison = build_poison(trigger, captions)
 
     def alter(key: str, sample: TarSample) -> dict[str, bytes] | None:
-        if key not in captions:
+        image = next((sample.members[e] for e in IMAGE_EXTENSIONS if e in sample.members), None)
+        if key not in captions or image is None:
             return None
-        image = next(sample.members[e] for e in IMAGE_EXTENSIONS if e in sample.members)
         try:
             square = images.resize(
                 images.decode(image),
