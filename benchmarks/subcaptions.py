@@ -91,26 +91,32 @@ def _flickr8k(folder: Path) -> Iterator[str]:
 
 
 # -------------------------------------------------------------------------------------------- the checks
+_INFINITIVE = re.compile(r"^(?:to|can|could|may|might|must|shall|should|will|would) ")
+
+
 def check_wordnet(made: list[Subcaption], graphs: list[SceneGraph], wordnet: WordNet) -> dict[str, str]:
-    """Replacements that any WordNet meaning makes the original, its synonym, hypernym or hyponym."""
+    """Replacements that any WordNet meaning makes the original, its synonym, hypernym or hyponym.
+
+    Verbs are compared without what follows them; prepositions whole, as WordNet has none of them.
+    """
     part_of: dict[str, Part] = {"object": "n", "attribute": "a", "relation": "v"}
-    edits, found, examples = 0, 0, []
+    edits, found = 0, Counter[str]()
     for subcaption, graph in zip(made, graphs, strict=True):
         lemmas = _lemmas(graph)
+        verbs = {relation.text.lower() for relation in graph.relations if relation.tag[:1] in "VTM"}
         for negative in subcaption.negatives:
             for edit in negative.edits:
                 edits += 1
                 original = lemmas.get(edit.original.lower(), edit.original.lower())
                 term = edit.term_id.partition(":")[2].replace("-", " ")
-                if negative.kind == "relation" and wordnet.senses(original.partition(" ")[0], "v"):
-                    original, term = original.partition(" ")[0], term.partition(" ")[0]
-                part = part_of[negative.kind]
-                if original == term or _related(wordnet, original, term, part):
-                    found += 1
-                    examples.append(f"{edit.original} -> {edit.replacement}")
+                if edit.original.lower() in verbs:
+                    original = _INFINITIVE.sub("", original).partition(" ")[0]
+                    term = term.partition(" ")[0]
+                if original == term or _related(wordnet, original, term, part_of[negative.kind]):
+                    found[f"{edit.original} -> {edit.replacement}"] += 1
     return {
         "edits checked": f"{edits:,}",
-        "related": f"{found} {Counter(examples).most_common(5) if found else ''}",
+        "related": f"{found.total()} {found.most_common(5) if found else ''}",
     }
 
 

@@ -278,9 +278,11 @@ def _is_plural(entity: Entity) -> bool:
 @lru_cache(maxsize=50_000)
 def _excluded_by_relation(relations: Lexicon, lemma: str, text: str, tag: str) -> int:
     """Terms that a relation of the caption rules out. Captions have few relations, over and over."""
+    if tag in ("TO", "MD"):  # "to brush" rules out what "brush" does
+        lemma = lemma.partition(" ")[2] or lemma
     excluded = relations.excluded(lemma) | relations.excluded(text.lower())
     verb, _, rest = lemma.partition(" ")
-    if tag[:1] == "V" or tag == "TO":
+    if tag[:1] in ("V", "T", "M"):
         excluded |= relations.excluded(verb)
         if rest:  # "sitting on" says "on", "standing in front of" says "in front of" and "of"
             excluded |= relations.excluded("+" + rest) | relations.excluded("+" + rest.rpartition(" ")[2])

@@ -15,8 +15,6 @@ from pipeline.lexicon_candidates import Candidate, merge, proposed_candidates
 from pipeline.lexicons import load_lexicons
 from pipeline.wordnet import Part, Synset, WordNet
 
-WORDNET = Path(__file__).parents[3] / "shared/data/wordnet30/nltk_data.tar.xz"
-
 
 def candidate(term: str, *, source: str = "wordnet") -> Candidate:
     return Candidate(term=term, kind="noun", synset="x", base=term, source=source)
@@ -136,48 +134,57 @@ def test_requests_cover_the_three_lexicons(tmp_path: Path) -> None:
     ] * 2
 
 
-@pytest.mark.slow
-@pytest.mark.data
-@pytest.mark.skipif(not WORDNET.is_file(), reason="WordNet 3.0 is not beside the project")
+NOUNS = ["lamp", "table", "chair", "spoon", "kettle", "bucket", "ladder", "basket", "candle", "mirror", "theodolite"]
+ADJECTIVES = ["red", "green", "wet", "dry", "round", "square", "old", "young", "tall", "short", "crenelated"]
+VERBS = ["bake", "bathe", "carry", "chase", "climb", "clip", "comb", "cook", "kayak"]
+REPLIES = {
+    "nouns": ["theodolite", "lamp", "blorptron", "belief"],
+    "adjectives": ["crenelated", "red", "lamp"],
+    "verbs": ["kayak", "chase", "kayak blorp"],
+}
+
+
 def test_building_with_a_model_marks_only_what_it_answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The real command, WordNet's records, a server on this machine: terms of both sources, each marked truly."""
-    reply = {
-        "nouns": ["gazebo", "sundial", "ocelot", "blorptron", "dog"],
-        "verbs": ["chase", "lean against", "moonwalk"],
-        "adjectives": ["mossy", "gazebo-like", "lopsided"],
-    }
+    """The real command, a WordNet of thirty words, and a server on this machine: each term's source is true."""
+    synsets = [
+        *(meaning(f"{word}.n.01", "n", "noun.artifact") for word in NOUNS),
+        *(meaning(f"{word}.a.01", "a", "adj.all") for word in ADJECTIVES),
+        *(meaning(f"{word}.v.01", "v", "verb.motion", frames=(8,)) for word in VERBS),
+        meaning("belief.n.01", "n", "noun.cognition"),
+        *(meaning(name, "n", "noun.person") for name in ("person.n.01", "male.n.02", "female.n.02")),
+    ]
+    senses = {(synset.lemmas[0], synset.part): (synset.name,) for synset in synsets}
+    small = WordNet({synset.name: synset for synset in synsets}, senses, "test")
+    monkeypatch.setattr("pipeline.lexicon_building.read_wordnet", lambda where: small)
 
     def answer(body: dict[str, Any]) -> Answer:
         prompt = body["messages"][0]["content"]
-        about = next(name for name in ("adjectives", "verbs", "nouns") if f"English {name}" in prompt)
-        return completion(json.dumps({"terms": reply[about]}))
+        about = next(name for name in REPLIES if f"English {name}" in prompt)
+        return completion(json.dumps({"terms": REPLIES[about]}))
 
     with serving(monkeypatch) as server:
         server.answers = [answer]
-        command = [
-            "build-lexicons",
-            "--out",
-            str(tmp_path / "out"),
-            "--size",
-            "500",
-            "--wordnet",
-            str(WORDNET),
-        ]
+        command = ["build-lexicons", "--out", str(tmp_path / "out"), "--size", "5"]
         model = ["--llm-model", "m", "--llm-base-url", server.url, "--llm-terms", "60"]
-        done = CliRunner().invoke(app, [*command, *model, "--llm-cache", str(tmp_path / "cache.sqlite")])
-    assert done.exit_code == 0, done.output
+        cache = ["--llm-cache", str(tmp_path / "cache.sqlite")]
+        done = CliRunner().invoke(app, [*command, *model, *cache])
+        assert done.exit_code == 0, done.output
+        bytes_made = (tmp_path / "out" / "objects.csv").read_bytes()
+        assert CliRunner().invoke(app, [*command, *model, *cache]).exit_code == 0
+    assert len(server.bodies) == 3
+    assert (tmp_path / "out" / "objects.csv").read_bytes() == bytes_made
     lexicons = load_lexicons(tmp_path / "out")
-    answered = {term for terms in reply.values() for term in terms}
-    marked = {
-        term.term
+    sources = {
+        term.term: term.source
         for lexicon in (lexicons.objects, lexicons.attributes, lexicons.relations)
         for term in lexicon.terms
-        if term.source == "llm"
     }
-    assert marked
-    assert marked <= answered
-    assert "blorptron" not in marked
-    assert lexicons.manifest["llm"]["calls"] == len(server.bodies) == 3
-    assert "dog" not in marked  # WordNet's lists had it before
+    assert {term for term, source in sources.items() if source == "llm"} == {
+        "theodolite",
+        "crenelated",
+        "kayak",
+    }
+    assert all(sources.get(term, "wordnet") == "wordnet" for term in ("lamp", "red", "chase"))
+    assert lexicons.manifest["llm"]["cached"] == 3

@@ -146,6 +146,21 @@ def test_verbs_keep_tense_and_person(lexicons: Lexicons, text: str, lemma: str, 
             assert edit.replacement == terms[edit.term_id].forms[form]
 
 
+def test_infinitives_rule_out_what_their_verb_does(lexicons: Lexicons) -> None:
+    caption = "dog to chase cat"
+    graph = SceneGraph(
+        entities=(entity(caption, "dog"), entity(caption, "cat")),
+        relations=(relation(caption, "to chase", "to chase", "TO", rule="verb_object"),),
+    )
+    terms = {term.term_id: row for row, term in enumerate(lexicons.relations.terms)}
+    changed = [n for n in make(caption, graph, lexicons, num_negatives=400).negatives if n.kind == "relation"]
+    assert changed
+    excluded = lexicons.relations.excluded("chase")
+    for negative in changed:
+        assert negative.edits[0].replacement.startswith("to ")
+        assert not excluded >> terms[negative.edits[0].term_id] & 1
+
+
 def test_prepositions_stay_with_their_verb(lexicons: Lexicons) -> None:
     caption = "dog sitting on sofa"
     graph = SceneGraph(
