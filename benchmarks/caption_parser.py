@@ -24,7 +24,8 @@ from graph_scores import Score, score, triples
 
 from pipeline.caption_parser.corpus import SourceCaption, read_all
 from pipeline.graph_building import build_graph
-from pipeline.scene_graphs import BUNDLED, BUNDLED_FOLDER, CaptionParser, reference_rules, to_tree
+from pipeline.reference_rules import load_reference
+from pipeline.scene_graphs import BUNDLED, BUNDLED_FOLDER, CaptionParser, to_tree
 
 NUM_SPEED_CAPTIONS = 1_200
 NUM_ONE_AT_A_TIME = 300
@@ -36,7 +37,7 @@ def measure_speed(captions: list[str], teacher: str, *, parser: str, rounds: int
     """Seconds of CPU per caption, the best round of each system."""
     bundled = CaptionParser(parser)
     nlp = spacy.load(teacher)
-    reference = reference_rules()
+    reference = load_reference()
     reference.nlp = nlp
     ours = CaptionParser(teacher)
 

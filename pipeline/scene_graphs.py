@@ -1,26 +1,24 @@
-"""Captions -> scene graphs: the stage after `captions`, before `subcaptions`; the only user of spaCy and sng_parser.
+"""Captions -> scene graphs: the stage after `captions`, before `subcaptions`; it alone loads spaCy pipelines.
 
 A caption is tagged and parsed by a spaCy pipeline (the bundled one, an installed package, or a folder) and turned
-into a graph by a rule set: "default" (`graph_rules.py`), or "sng", SceneGraphParser 0.1.0's rules unchanged. Every
-string gives a graph or a status word; nothing is raised for a caption.
+into a graph by a rule set: "default" (`graph_rules.py`), or "sng" (`reference_rules.py`). Every string gives a graph
+or a status word; nothing is raised for a caption.
 """
 
 import gc
 import hashlib
-import importlib
 import importlib.util
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from pipeline.caption_parser import morphology  # first: it keeps thinc from importing torch
 
 # isort: split
-import sng_parser  # noqa: TID251 - this is spaCy's and SceneGraphParser's one module
-import spacy  # noqa: TID251
+import spacy  # noqa: TID251 - this is spaCy's one module beside those of `caption_parser/`
 from spacy.attrs import DEP, HEAD, IDX, LEMMA, LENGTH, TAG  # type: ignore[import-not-found]  # noqa: TID251
 from spacy.language import Language  # noqa: TID251
 from spacy.strings import StringStore  # noqa: TID251
@@ -32,7 +30,8 @@ from pipeline.caption_parser.prediction import Analysis, Prediction
 from pipeline.dependency_trees import Tree
 from pipeline.errors import UserError
 from pipeline.graph_building import build_graph, join_graphs
-from pipeline.schema import Attribute, Entity, Relation, SceneGraph
+from pipeline.reference_rules import load_reference, reference_graph
+from pipeline.schema import SceneGraph
 
 BUNDLED: Final = "bundled"
 RULE_SETS: Final = ("default", "sng")
@@ -71,7 +70,7 @@ class CaptionParser:
         # The recipe's pipelines run without spaCy's loop, unless the reference's rules ask for spaCy's documents.
         fast = rules == "default" and morphology.FACTORY in self._nlp.pipe_names
         self._prediction = Prediction(self._nlp, folder=self._folder) if fast else None
-        self._reference = reference_rules()
+        self._reference = load_reference()
 
     def parse(self, captions: Iterable[str]) -> Iterator[SceneGraph]:
         """One graph per caption, in order. Equal captions of a batch are parsed once."""
@@ -262,85 +261,3 @@ def _name_symbol(symbol: int, strings: StringStore) -> str:
     if found is None:
         found = _symbols[symbol] = strings[symbol]
     return found
-
-
-# ---------------------------------------------------------------- SceneGraphParser's own rules
-def reference_rules() -> Any:
-    """SceneGraphParser's rules without its model: its `nlp` hands back the document it is given.
-
-    Its constructor loads a spaCy model by name; the rules need none, so the object is made without it.
-    """
-    database = importlib.import_module("sng_parser.database")
-    backends = sng_parser.Parser._backend_registry
-    if "spacy" not in backends:
-        importlib.import_module("sng_parser.backends")
-    for path in sorted((Path(sng_parser.__file__).parent / "_data").glob("*.txt")):
-        # Its own reader leaves the files open; it reads what stands in its cache no more.
-        words = frozenset(path.read_text("utf-8").splitlines())
-        database._caches.setdefault(path.name, words - {""})
-    rules = object.__new__(backends["spacy"])
-    rules.nlp = lambda doc: doc
-    return rules
-
-
-def reference_graph(rules: Any, doc: Doc) -> SceneGraph:
-    """SceneGraphParser's graph of a document as our records: same entities, same relations, in its order.
-
-    Determiners, which it counts as modifiers, are left out. Offsets come from the tokens its rules read.
-    """
-    found = rules.parse(doc)
-    entities = tuple(reference_entity(entity, doc) for entity in found["entities"])
-    chunks = [entity["span_bounds"] for entity in found["entities"]]
-    relations = []
-    for relation in found["relations"]:
-        first, last = locate_words(relation, chunks, doc)
-        relations.append(
-            Relation(
-                subject=relation["subject"], object=relation["object"], text=relation["relation"],
-                lemma=relation["lemma_relation"].lower(), tag=doc[first].tag_, start=doc[first].idx,
-                end=doc[last].idx + len(doc[last]), rule="sng",
-            )
-        )  # fmt: skip
-    status = schema.OK if entities else schema.NO_ENTITY
-    return SceneGraph(entities=entities, relations=tuple(relations), status=status)
-
-
-def reference_entity(entity: dict[str, Any], doc: Doc) -> Entity:
-    """One of SceneGraphParser's entities; its head is the chunk's last word with the compounds before it."""
-    start, end = entity["span_bounds"]
-    root = doc[start:end].root
-    compounds = [child for child in root.children if child.dep_ == "compound"]
-    first = min([root, *compounds], key=lambda token: token.i)
-    attributes = []
-    for child in root.children:
-        if child.dep_ == "nummod":
-            attributes.append(child)
-        elif child.dep_ == "amod":
-            attributes += [child, *(other for other in child.children if other.dep_ == "conj")]
-    return Entity(
-        head=entity["head"], lemma=entity["lemma_head"].lower(), tag=root.tag_, start=first.idx,
-        end=root.idx + len(root),
-        attributes=tuple(
-            Attribute(
-                text=token.text, lemma=token.lemma_.lower(), tag=token.tag_, start=token.idx, end=token.idx + len(token)
-            )
-            for token in attributes
-        ),
-    )  # fmt: skip
-
-
-def locate_words(relation: dict[str, Any], chunks: Sequence[tuple[int, int]], doc: Doc) -> tuple[int, int]:
-    """First and last token of a relation's words: the run that reads like its text and stands nearest its object."""
-    words = relation["relation"].split()
-    anchor = chunks[relation["object"]][0]
-    runs = [
-        start
-        for start in range(len(doc) - len(words) + 1)
-        if [token.text for token in doc[start : start + len(words)]] == words
-    ]
-    if runs:
-        first = min(runs, key=lambda start: (abs(start - anchor), start))
-        return first, first + len(words) - 1
-    # Its two words may stand apart ("stand quietly next to"), and a text may hold several tokens.
-    places = [token.i for token in doc if token.text in words] or [anchor]
-    return places[0], places[-1]

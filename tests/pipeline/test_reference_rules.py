@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from pipeline.caption_parser.corpus import read_cc3m, read_factual
-from pipeline.scene_graphs import BUNDLED_FOLDER, CaptionParser, caption_status, sng_parser
+from pipeline.reference_rules import sng_parser
+from pipeline.scene_graphs import BUNDLED_FOLDER, CaptionParser, caption_status
 from pipeline.schema import OK, SceneGraph
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
