@@ -36,6 +36,12 @@ def test_saving_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
 
 
+def test_a_saved_file_has_the_permissions_of_any_other(tmp_path: Path) -> None:
+    path = tmp_path / "t.safetensors"
+    load_trigger("badnet", image_size=SIZE).save(path)
+    assert path.stat().st_mode == path.with_suffix(".json").stat().st_mode
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_apply_is_pure(name: str) -> None:
     images, trigger = _images(), load_trigger(name, image_size=SIZE)

@@ -130,9 +130,12 @@ class Trigger:
         text = json.dumps(metadata, indent=2, sort_keys=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(path.name + ".part")
+        part.touch()  # with the user's permissions; safetensors would make it private
+        mode = part.stat().st_mode
         save_file(
             {name: t.contiguous() for name, t in self.tensors.items()}, part, metadata={"trigger": text}
         )
+        part.chmod(mode)
         part.replace(path)
         path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
 
