@@ -66,10 +66,12 @@ class Pool:
     otherwise negatives would be longer than positives, as rare words are long, and could be told by that alone.
     """
 
-    __slots__ = ("_centres", "_entries", "_padded", "_places", "_without", "bands", "lexicon")
+    __slots__ = ("_centres", "_entries", "_padded", "_places", "_without", "bands", "keeps_band", "lexicon")
 
-    def __init__(self, lexicon: str, bands: Sequence[Sequence[Entry]]) -> None:
+    def __init__(self, lexicon: str, bands: Sequence[Sequence[Entry]], *, keeps_band: bool = True) -> None:
         self.lexicon = lexicon
+        self.keeps_band = keeps_band
+        """Whether a draw that is refused is made again in its band: not where some bands hold a dozen terms."""
         self.bands = tuple(
             tuple(sorted(band, key=lambda entry: (_size(entry[1]), entry[1]))) for band in bands if band
         )
@@ -186,7 +188,9 @@ def pools_of(lexicons: Lexicons) -> Pools:
             for preposition, rows in by_preposition.items()
             if preposition == "" or len(rows) >= MIN_PHRASES
         },
-        prepositions=Pool("relations", [*_usual_first(bare), *_bands(relations, verbs, GERUND)]),
+        prepositions=Pool(
+            "relations", [*_usual_first(bare), *_bands(relations, verbs, GERUND)], keeps_band=False
+        ),
     )
 
 
@@ -289,13 +293,14 @@ class Plan:
 
 
 def draw(slot: Slot, plan: Plan, numbers: Iterator[int], caption: str, *, band: int) -> Entry | None:
-    """An entry that fits the slot, from this band while it can; None where none is left.
+    """An entry that fits the slot, from this band if the pool keeps bands; None where none is left.
 
     `caption`: lower case; no term it contains is drawn.
     """
-    entries, centre, width = slot.bands[band]
+    bands, keeps_band = slot.bands, slot.pool.keeps_band
     for _ in range(_FREE_DRAWS):
         number = next(numbers)
+        entries, centre, width = bands[band if keeps_band else number % len(bands)]
         entry = entries[centre + (((number >> 8 & 4095) - (number >> 20)) * width >> 12)]
         if plan.allows(entry, caption):
             return entry

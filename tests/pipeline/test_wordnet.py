@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.wordnet import LEXICOGRAPHER_FILES, WordNet, read_wordnet
+from pipeline.wordnet import DEBIAN_FOLDER, LEXICOGRAPHER_FILES, WordNet, read_wordnet
 
 LICENCE = "  1 This software and database is being provided to you. WordNet 3.0 Copyright 2006\n"
 NOUNS = ("entity 03 n", "animal 05 n", "dog 05 n", "Rex 05 n")
@@ -95,3 +95,17 @@ def test_folder_is_found_below(tmp_path: Path) -> None:
     folder = write_tiny_wordnet(tmp_path / "made", debian=True)
     shutil.move(folder, tmp_path / "nltk_data" / "corpora" / "wordnet")
     assert read_wordnet(str(tmp_path / "nltk_data")).senses("animal", "n")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (DEBIAN_FOLDER / "data.noun").is_file(), reason="Debian's wordnet-base is not installed here"
+)
+def test_debians_own_folder(tmp_path: Path) -> None:
+    before = {file.name: file.stat().st_mtime_ns for file in DEBIAN_FOLDER.iterdir()}
+    wordnet = read_wordnet(str(DEBIAN_FOLDER))
+    assert wordnet.version == "3.0"
+    assert len(wordnet.synsets) == 117_659
+    dog = wordnet.senses("dog", "n")[0]
+    assert (dog.file, "canine" in wordnet.words(wordnet.ancestors(dog.name))) == ("noun.animal", True)
+    assert {file.name: file.stat().st_mtime_ns for file in DEBIAN_FOLDER.iterdir()} == before
