@@ -7,9 +7,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.captions import InputOptions
 from pipeline.errors import UserError
 from pipeline.query import run_query, saved_queries
 from pipeline.schema import Caption
+from pipeline.stages import PipelineOptions, run_stages
 from pipeline.storage import write_table
 from pipeline.tables import captions_table
 
@@ -78,3 +80,26 @@ def test_folder_without_data_is_an_error(tmp_path: Path) -> None:
 def test_saved_queries_say_what_they_give() -> None:
     assert {"coverage", "band-shares", "lineage"} <= set(saved_queries())
     assert all(text.startswith("-- ") for text in saved_queries().values())
+
+
+def test_every_saved_query_is_documented_with_its_command_and_output() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "queries.md").read_text(encoding="utf-8")
+    for name in saved_queries():
+        assert f"pipeline query cc3m-cf {name}\n" in page, name
+    assert page.count("\n| --- |") >= len(saved_queries())
+
+
+def test_every_saved_query_runs_on_what_augment_captions_writes(tmp_path: Path) -> None:
+    (tmp_path / "captions.tsv").write_text("A black dog chases a cat .\tu0\na red bus on a street\tu1\n")
+    options = PipelineOptions(
+        out=tmp_path / "out",
+        input=InputOptions(input=str(tmp_path / "captions.tsv")),
+        stages=("captions", "scene_graphs", "subcaptions"),
+    )
+    run_stages(options)
+    for name in saved_queries():
+        rows = json.loads(answer(tmp_path / "out", name))
+        assert isinstance(rows, list)
+        assert rows or name == "false-negatives"
+    (dog, *_) = json.loads(answer(tmp_path / "out", "coverage"))
+    assert dog["captions"] == 2
