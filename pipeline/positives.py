@@ -180,7 +180,7 @@ class _Drafting:
         if relation.rule == "passive_agent" and not text.endswith(" by"):
             text += " by"
         text, start = self._add(relation, text)
-        found = _relation_pool(relation, text, self._pools)
+        found = _relation_pool(self._pools, text, relation.tag, relation.rule in _OBJECT_RULES)
         if found is None:
             return None
         pool, before, tail = found
@@ -206,30 +206,19 @@ class _Drafting:
     def _excluded_objects(self) -> int:
         """Terms related to any entity of the caption: a negative must not name what is there, either."""
         excluded = 0
-        lookup = self._lexicons.objects.excluded
+        objects = self._lexicons.objects
         for entity in self._graph.entities:
-            lemma = entity.lemma
-            excluded |= lookup(lemma)
-            head = entity.head
-            if head != lemma:
-                head = head.lower()
-                if head != lemma:
-                    excluded |= lookup(head)
-            if " " in lemma:
-                excluded |= lookup(lemma.rpartition(" ")[2])
+            excluded |= _excluded_by_entity(objects, entity.lemma, entity.head)
         return excluded
 
     def _excluded_attributes(self) -> int:
         """Terms related to any attribute, and those that go without saying for an entity ("feathered" of a bird)."""
         excluded = 0
-        lookup = self._lexicons.attributes.excluded
+        attributes = self._lexicons.attributes
         for entity in self._graph.entities:
-            excluded |= lookup(entity.lemma)
+            excluded |= attributes.excluded(entity.lemma)
             for attribute in entity.attributes:
-                text = attribute.text.lower()
-                excluded |= lookup(text)
-                if attribute.lemma != text:
-                    excluded |= lookup(attribute.lemma)
+                excluded |= _excluded_by_attribute(attributes, attribute.text, attribute.lemma)
         return excluded
 
     def _excluded_relations(self, chosen: Relation, second: Entity) -> int:
@@ -275,9 +264,27 @@ def _is_plural(entity: Entity) -> bool:
     return head.endswith("s") or head != entity.lemma or head.rpartition(" ")[2] in _SAME_IN_THE_PLURAL
 
 
+# Captions name few things, over and over: these three remember what the last ones ruled out.
+@lru_cache(maxsize=50_000)
+def _excluded_by_entity(objects: Lexicon, lemma: str, head: str) -> int:
+    """Terms that an entity of the caption rules out."""
+    excluded = objects.excluded(lemma)
+    if head != lemma:
+        excluded |= objects.excluded(head.lower())
+    if " " in lemma:
+        excluded |= objects.excluded(lemma.rpartition(" ")[2])
+    return excluded
+
+
+@lru_cache(maxsize=50_000)
+def _excluded_by_attribute(attributes: Lexicon, text: str, lemma: str) -> int:
+    """Terms that an attribute of the caption rules out."""
+    return attributes.excluded(text.lower()) | attributes.excluded(lemma)
+
+
 @lru_cache(maxsize=50_000)
 def _excluded_by_relation(relations: Lexicon, lemma: str, text: str, tag: str) -> int:
-    """Terms that a relation of the caption rules out. Captions have few relations, over and over."""
+    """Terms that a relation of the caption rules out."""
     if tag in ("TO", "MD"):  # "to brush" rules out what "brush" does
         lemma = lemma.partition(" ")[2] or lemma
     excluded = relations.excluded(lemma) | relations.excluded(text.lower())
@@ -291,22 +298,23 @@ def _excluded_by_relation(relations: Lexicon, lemma: str, text: str, tag: str) -
     return excluded
 
 
-def _relation_pool(relation: Relation, text: str, pools: Pools) -> tuple[Pool, str, str] | None:
+@lru_cache(maxsize=50_000)
+def _relation_pool(pools: Pools, text: str, tag: str, has_object: bool) -> tuple[Pool, str, str] | None:
     """The pool whose forms agree with a relation, and what stays before and after the term.
 
     None for a relation that no picture shows ("of", "about"): replacing it makes nothing false.
     """
     words = text.lower().split()
-    if relation.tag in ("TO", "MD") and len(words) > 1:
-        if relation.rule in _OBJECT_RULES:
+    if tag in ("TO", "MD") and len(words) > 1:
+        if has_object:
             return pools.verbs[BASE], text.split(maxsplit=1)[0] + " ", ""
         return _phrases(words[2:], pools)[BASE], text.split(maxsplit=1)[0] + " ", ""
-    form = _VERB_FORMS.get(relation.tag)
+    form = _VERB_FORMS.get(tag)
     if form is None:
         return None if words[-1] in UNSEEN else (pools.prepositions, "", "")
     if form == PARTICIPLE and len(words) > 1 and words[-1] in ("by", "with"):
         return pools.verbs[PARTICIPLE], "", " " + text.rsplit(maxsplit=1)[-1]
-    if len(words) == 1 or relation.rule in _OBJECT_RULES:
+    if len(words) == 1 or has_object:
         return pools.verbs[form], "", ""
     # "parked in" and "carved into": the past tense reads well for verbs that have no passive
     return _phrases(words[1:], pools)[PAST if form == PARTICIPLE else form], "", ""

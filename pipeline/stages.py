@@ -6,6 +6,7 @@ last: it exists = the folder is complete.
 """
 
 import functools
+import gc
 import shutil
 from collections import Counter
 from collections.abc import Mapping
@@ -164,7 +165,9 @@ def _parser(spec: str, rules: str) -> CaptionParser:
 
 @functools.lru_cache(maxsize=1)
 def _lexicons(folder: Path | None) -> Lexicons:
-    return load_lexicons(folder)
+    lexicons = load_lexicons(folder)
+    gc.freeze()  # they stay: no garbage collection need walk through them
+    return lexicons
 
 
 def _part_done(options: PipelineOptions, number: int) -> bool:
