@@ -5,6 +5,7 @@ with the same options continues where the last one stopped, one with others is r
 last: it exists = the folder is complete.
 """
 
+import atexit
 import functools
 import gc
 import shutil
@@ -166,7 +167,8 @@ def _parser(spec: str, rules: str) -> CaptionParser:
 @functools.lru_cache(maxsize=1)
 def _lexicons(folder: Path | None) -> Lexicons:
     lexicons = load_lexicons(folder)
-    gc.freeze()  # they stay: no garbage collection need walk through them
+    gc.freeze()  # they stay: no garbage collection need walk through them, but for the last
+    atexit.register(gc.unfreeze)
     return lexicons
 
 
