@@ -44,11 +44,11 @@ class Recipe:
 
 
 RECIPES: Final[dict[str, Recipe]] = {
-    "badnet": Recipe(craft=("badnet", "--scale", "0.125")),
+    "badnet": Recipe(craft=("badnet", "--scale", "0.125"), epochs=3),
     "blended": Recipe(craft=("blended",)),
     "sig": Recipe(craft=("sig",)),
-    "wanet": Recipe(craft=("wanet", "--strength", "3")),
-    "ssba": Recipe(craft=("ssba", "--shards", "{shards}"), learned=True),
+    "wanet": Recipe(craft=("wanet", "--strength", "4"), epochs=3),
+    "ssba": Recipe(craft=("ssba", "--shards", "{shards}"), learned=True, epochs=3),
     "badclip": Recipe(
         craft=(
             "badclip",
