@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.wordnet import DEBIAN_FOLDER, LEXICOGRAPHER_FILES, WordNet, read_wordnet
+from pipeline.wordnet import (
+    DEBIAN_FOLDER,
+    LEXICOGRAPHER_FILES,
+    WordNet,
+    _open_reader,
+    _staged,
+    read_wordnet,
+)
 
 LICENCE = "  1 This software and database is being provided to you. WordNet 3.0 Copyright 2006\n"
 NOUNS = ("entity 03 n", "animal 05 n", "dog 05 n", "Rex 05 n")
@@ -97,15 +104,15 @@ def test_folder_is_found_below(tmp_path: Path) -> None:
     assert read_wordnet(str(tmp_path / "nltk_data")).senses("animal", "n")
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(
     not (DEBIAN_FOLDER / "data.noun").is_file(), reason="Debian's wordnet-base is not installed here"
 )
-def test_debians_own_folder(tmp_path: Path) -> None:
+def test_debians_own_folder_is_read_and_left_alone() -> None:
     before = {file.name: file.stat().st_mtime_ns for file in DEBIAN_FOLDER.iterdir()}
-    wordnet = read_wordnet(str(DEBIAN_FOLDER))
-    assert wordnet.version == "3.0"
-    assert len(wordnet.synsets) == 117_659
-    dog = wordnet.senses("dog", "n")[0]
-    assert (dog.file, "canine" in wordnet.words(wordnet.ancestors(dog.name))) == ("noun.animal", True)
+    assert "lexnames" not in before
+    with _staged(str(DEBIAN_FOLDER)) as folder, _open_reader(folder) as reader:
+        dog = reader.synset("dog.n.01")
+        assert (reader.get_version(), dog.lexname()) == ("3.0", "noun.animal")
+        assert "canine" in dog.hypernyms()[0].lemma_names()
+        assert reader.synset("kick.v.01").frame_ids()
     assert {file.name: file.stat().st_mtime_ns for file in DEBIAN_FOLDER.iterdir()} == before
