@@ -113,6 +113,6 @@ def test_debians_own_folder_is_read_and_left_alone() -> None:
     with _staged(str(DEBIAN_FOLDER)) as folder, _open_reader(folder) as reader:
         dog = reader.synset("dog.n.01")
         assert (reader.get_version(), dog.lexname()) == ("3.0", "noun.animal")
-        assert "canine" in dog.hypernyms()[0].lemma_names()
-        assert reader.synset("kick.v.01").frame_ids()
+        assert {"canine", "domestic_animal"} <= {name for up in dog.hypernyms() for name in up.lemma_names()}
+        assert 8 in reader.synset("kick.v.01").lemmas()[0].frame_ids()
     assert {file.name: file.stat().st_mtime_ns for file in DEBIAN_FOLDER.iterdir()} == before
