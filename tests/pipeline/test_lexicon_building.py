@@ -134,7 +134,19 @@ def test_requests_cover_the_three_lexicons(tmp_path: Path) -> None:
     ] * 2
 
 
-NOUNS = ["lamp", "table", "chair", "spoon", "kettle", "bucket", "ladder", "basket", "candle", "mirror", "theodolite"]
+NOUNS = [
+    "lamp",
+    "table",
+    "chair",
+    "spoon",
+    "kettle",
+    "bucket",
+    "ladder",
+    "basket",
+    "candle",
+    "mirror",
+    "theodolite",
+]
 ADJECTIVES = ["red", "green", "wet", "dry", "round", "square", "old", "young", "tall", "short", "crenelated"]
 VERBS = ["bake", "bathe", "carry", "chase", "climb", "clip", "comb", "cook", "kayak"]
 REPLIES = {
