@@ -16,6 +16,9 @@ from typing import Any
 import pytest
 
 from pipeline.lexicons import load_lexicons
+from pipeline.scene_graphs import CaptionParser
+from pipeline.schema import Caption
+from pipeline.subcaptions import SubcaptionOptions, make_subcaption
 
 JUDGED = Path(__file__).with_name("judged_negatives.json")
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "subcaptions.py"
@@ -49,15 +52,36 @@ def test_every_kind_was_judged_with_terms_that_exist(judged: list[dict[str, Any]
     assert all(sum(row["kind"] == kind for row in judged) >= 40 for kind in ids)
 
 
-@pytest.mark.data
-@pytest.mark.skipif(not (DATA / "cc3m").is_dir(), reason="the real captions are not beside the project")
-def test_captions_are_those_that_were_judged(judged: list[dict[str, Any]]) -> None:
+@pytest.fixture(scope="module")
+def captions(judged: list[dict[str, Any]]) -> list[Caption]:
+    """The judged rows' captions."""
+    if not (DATA / "cc3m").is_dir():
+        pytest.skip("the real captions are not beside the project")
     spec = importlib.util.spec_from_file_location("subcaptions_benchmark", BENCHMARK)
     assert spec is not None
     assert spec.loader is not None
     benchmark = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(benchmark)
-    captions = benchmark.read_captions(DATA, 20_000)
-    for row in judged:
-        text: str = captions[row["row"]].caption
-        assert hashlib.sha256(text.encode()).hexdigest() == row["caption_sha256"]
+    found = benchmark.read_captions(DATA, 20_000)
+    return [found[row["row"]] for row in judged]
+
+
+@pytest.mark.data
+def test_captions_are_those_that_were_judged(judged: list[dict[str, Any]], captions: list[Caption]) -> None:
+    for row, caption in zip(judged, captions, strict=True):
+        assert hashlib.sha256(caption.caption.encode()).hexdigest() == row["caption_sha256"]
+
+
+@pytest.mark.data
+def test_parser_rules_and_lexicons_still_make_what_was_judged(
+    judged: list[dict[str, Any]], captions: list[Caption]
+) -> None:
+    options, lexicons = SubcaptionOptions(num_views=0, num_negatives=3), load_lexicons()
+    graphs = CaptionParser().parse(caption.caption for caption in captions)
+    gone = []
+    for row, caption, graph in zip(judged, captions, graphs, strict=True):
+        negatives = make_subcaption(caption, graph, lexicons, options).negatives
+        made = [[[e.start, e.end, e.term_id] for e in negative.edits] for negative in negatives]
+        if row["edits"] not in made:
+            gone.append(row["row"])
+    assert gone == [], "read what is made in their stead, and judge it"
