@@ -27,7 +27,7 @@ from pipeline.errors import UserError
 
 FORMAT: Final = "cleanerclip-trigger-1"
 ORDER: Final = "after resize, before normalisation, on uint8 pixels"
-BYTES_AT_A_TIME: Final = 2**19
+BYTES_AT_A_TIME: Final = 2**20
 """Images are taken in slices of about this many uint8 bytes on the CPU, so that what is in between stays in cache."""
 SIZES_KEPT: Final = 4
 
