@@ -47,7 +47,7 @@ RECIPES: Final[dict[str, Recipe]] = {
     "badnet": Recipe(craft=("badnet", "--scale", "0.125"), epochs=3),
     "blended": Recipe(craft=("blended",)),
     "sig": Recipe(craft=("sig",)),
-    "wanet": Recipe(craft=("wanet", "--strength", "4"), epochs=3),
+    "wanet": Recipe(craft=("wanet", "--strength", "6"), epochs=3),
     "ssba": Recipe(craft=("ssba", "--shards", "{shards}"), learned=True, epochs=3),
     "badclip": Recipe(
         craft=(
