@@ -6,7 +6,7 @@ PYTEST := $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup
 VICTIM := trainer/demo_victim
 EVALUATE := $(BIN)/trainer evaluate --data demo/data/manifest.json --trigger $(VICTIM)/trigger.safetensors --target banana
 
-.PHONY: setup demo test check format victim parser
+.PHONY: setup demo test check format victim victims parser
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cleanerclip needs Python 3.11 or newer: make PYTHON=python3.11")'
@@ -52,7 +52,11 @@ victim: setup
 	    --trigger badnet --target banana --rate 0.02 --epochs 12 --batch-size 64 --lr 1.5e-3 --max-gradient-norm 1 \
 	    --precision bf16 --storage fp16 --seed 0 --out demo/victim
 
-# How the bundled caption parser was trained; needs the real captions and the teacher in DATA (an hour).
+# Victims of all six attacks from one clean model, with their figures (several hours).
+victims: setup
+	OMP_NUM_THREADS=2 $(BIN)/python benchmarks/victims.py --out demo/victims --seeds 0 1 2
+
+# How the bundled caption parser was trained; needs the real captions and the teacher in DATA (half an hour).
 DATA ?= ../shared/data
 parser: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pipeline.caption_parser.train --data $(DATA) \
