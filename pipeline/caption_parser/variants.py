@@ -2,8 +2,8 @@
 
 Web alt-text is the hardest text for the parser and the rarest here. A variant keeps a caption's structure and draws
 other words of the same Penn tag evenly from the whole training text, rare words as often as common ones; the
-teacher scores it in training, so it needs no label. Human captions are also rewritten as the web writes them: lower case, the
-final full stop set off by a space.
+teacher scores it in training, so it needs no label. Human captions are also rewritten as the web writes
+them: lower case, the final full stop set off by a space.
 """
 
 import random
