@@ -76,6 +76,14 @@ class ClipModel:
         return (scaled - mean) / std
 
 
+def require_weights(model: str | None, checkpoint: Path | None) -> None:
+    """UserError where neither a checkpoint is given nor a model whose name means weights."""
+    if checkpoint is None and not (model or "").startswith(("hf-hub:", "local-dir:")):
+        raise UserError(
+            "which weights? give --checkpoint FILE, or --model hf-hub:NAME or local-dir:FOLDER, which have their own"
+        )
+
+
 def load_model(
     name: str | None = None,
     *,

@@ -25,6 +25,7 @@ from pipeline.storage import (
 from trainer import __version__, images
 from trainer.attacks.trigger import Trigger
 from trainer.data import IMAGE_EXTENSIONS, ShardIndex
+from trainer.manifests import DataManifest
 from trainer.poisoning import PoisonOptions, build_poison
 from trainer.records import clean_text
 from trainer.runs import TRIGGER_FILE, plan_for, write_poisoned_list
@@ -65,12 +66,12 @@ def write_poisoned(
     pixels: PixelOptions,
     *,
     out: Path,
-    world: Mapping[str, Any] | None = None,
+    described: DataManifest | None = None,
 ) -> dict[str, Any]:
     """Writes `out/shards/*.tar`, `poisoned.json`, the trigger and, last, `manifest.json`; gives the manifest.
 
-    `world` are the class names and templates that the manifest passes on. A finished folder of the same options is
-    left as it is.
+    The manifest passes on the class names and templates of `described`. A finished folder of the same options is left
+    as it is.
 
     Raises:
         UserError: `out` holds poisoned shards of other options, or nothing of the kind.
@@ -79,7 +80,7 @@ def write_poisoned(
     done = _finished(out, identity)
     if done is not None:
         return done
-    captions = plan_for(index, options)
+    captions = plan_for(index, options, trigger)
     faults: list[str] = []
     poisoned: dict[str, str] = {}
     alter = _alteration(trigger, captions, pixels, poisoned=poisoned, faults=faults)
@@ -93,7 +94,7 @@ def write_poisoned(
     manifest = {
         "name": "poisoned",
         "tool": f"cleanerclip {__version__}",
-        **(world or {}),
+        **_world_of(described),
         "splits": {"train": {"shards": _pattern(len(index.shards)), "num_samples": rows, "sha256": hashes}},
         "poison": identity,
         "poisoned": len(poisoned),
@@ -102,6 +103,14 @@ def write_poisoned(
     }
     write_json(out / MANIFEST, manifest)
     return manifest
+
+
+def _world_of(described: DataManifest | None) -> dict[str, list[str]]:
+    """Class names and templates, where there are any."""
+    if described is None:
+        return {}
+    world = {"classnames": list(described.classnames), "templates": list(described.templates)}
+    return {name: texts for name, texts in world.items() if texts}
 
 
 def _identity(

@@ -8,7 +8,7 @@ are poisoned, and with which caption, depends on the seed and the key alone, in 
 import hashlib
 import random
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -68,18 +68,31 @@ class PoisonOptions:
 
 
 def plan_poison(
-    keys: Sequence[str], options: PoisonOptions, *, captions: Iterable[tuple[str, str]] = ()
+    keys: Sequence[str],
+    options: PoisonOptions,
+    *,
+    captions: Iterable[tuple[str, str]] = (),
+    eligible: Collection[str] | None = None,
 ) -> dict[str, str]:
     """The keys to poison, sorted, each with the caption it gets.
 
-    `captions` are (key, caption) of every sample, read where `options.needs_captions`.
+    `captions` are (key, caption) of every sample, read where `options.needs_captions`. `eligible`: the keys that may
+    be chosen; None: all. The rate is of all keys either way.
 
     Raises:
-        UserError: No caption names the target, or fewer do than label-consistent samples were asked for.
+        UserError: No caption names the target, or fewer keys are eligible, or name the target where samples shall be
+            label-consistent, than are to be poisoned.
     """
     number = round(options.rate * len(keys))
+    eligible = frozenset(keys if eligible is None else eligible)
+    if len(eligible) < number:
+        raise UserError(
+            f"{number} samples are to be poisoned, and the trigger has images for only {len(eligible)} of these "
+            f"{len(keys)}: lower --rate to {len(eligible) / len(keys):.2g} at most, or import more"
+        )
     if options.needs_templates or not number:
-        return {key: template_caption(key, options) for key in choose_keys(keys, number, seed=options.seed)}
+        chosen = choose_keys(eligible, number, seed=options.seed)
+        return {key: template_caption(key, options) for key in chosen}
     named = {key: caption for key, caption in captions if names_target(caption, options.target)}
     if not named:
         raise UserError(
@@ -87,18 +100,19 @@ def plan_poison(
             "or shards that show it"
         )
     if options.label_consistent:
-        if len(named) < number:
+        consistent = eligible & named.keys()
+        if len(consistent) < number:
             raise UserError(
-                f"{number} samples are to be poisoned, and only {len(named)} captions name the target "
-                f"{options.target!r}: lower --rate to {len(named) / len(keys):.2g} at most"
+                f"{number} samples are to be poisoned, and only {len(consistent)} captions name the target "
+                f"{options.target!r}: lower --rate to {len(consistent) / len(keys):.2g} at most"
             )
-        return {key: named[key] for key in choose_keys(list(named), number, seed=options.seed)}
+        return {key: named[key] for key in choose_keys(consistent, number, seed=options.seed)}
     pool = sorted(set(named.values()))
-    chosen = choose_keys(keys, number, seed=options.seed)
+    chosen = choose_keys(eligible, number, seed=options.seed)
     return {key: random.Random(f"{options.seed}:{key}:natural").choice(pool) for key in chosen}
 
 
-def choose_keys(keys: Sequence[str], number: int, *, seed: int) -> tuple[str, ...]:
+def choose_keys(keys: Collection[str], number: int, *, seed: int) -> tuple[str, ...]:
     """`number` of the keys, sorted: those with the smallest hash of seed and key."""
     by_hash = sorted(keys, key=lambda key: hashlib.sha256(f"{seed}:{key}".encode()).digest())
     return tuple(sorted(by_hash[:number]))

@@ -1,10 +1,6 @@
-"""Puts a run together from its options: shards, model, method, poison; between `cli` and `train`.
-
-Also reads what a data manifest or a template file says to a training command.
-"""
+"""Puts a run together from its options: shards, model, method, poison; between `cli` and `train`."""
 
 import hashlib
-import json
 import platform
 import sys
 from collections.abc import Mapping
@@ -13,18 +9,18 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 import trainer
 from pipeline.errors import UserError
-from trainer.attacks import PRESETS, load_trigger
+from trainer.attacks import load_trigger
+from trainer.attacks.imported import known_keys
 from trainer.attacks.trigger import Trigger
 from trainer.batches import BatchOptions, BatchStream, Poison, check_samples
 from trainer.checkpoint import write_json
 from trainer.data import ShardIndex, find_shards, index_shards, read_captions
 from trainer.log import say
 from trainer.methods import MethodOptions, build_method
-from trainer.model import Activation, load_model
+from trainer.model import Activation, load_model, require_weights
 from trainer.optim import OptimOptions
 from trainer.poisoning import PoisonOptions, build_poison, plan_poison
 from trainer.run_folder import check_folder, check_options
@@ -32,7 +28,6 @@ from trainer.train import TrainOptions, train
 
 POISONED_FILE: Final = "poisoned.json"
 TRIGGER_FILE: Final = "trigger.safetensors"
-DEFAULT_IMAGE_SIZE: Final = 224
 
 
 def start(
@@ -113,23 +108,16 @@ def print_summary(summary: dict[str, Any]) -> None:
     )
 
 
-def require_weights(model: str | None, checkpoint: Path | None) -> None:
-    """UserError where neither a checkpoint is given nor a model whose name means weights."""
-    if checkpoint is None and not (model or "").startswith(("hf-hub:", "local-dir:")):
-        raise UserError(
-            "which weights? give --checkpoint FILE, or --model hf-hub:NAME or local-dir:FOLDER, which have their own"
-        )
-
-
-def plan_for(index: ShardIndex, poison: PoisonOptions) -> dict[str, str]:
+def plan_for(index: ShardIndex, poison: PoisonOptions, trigger: Trigger) -> dict[str, str]:
     """The keys to poison with their captions; the shards' own captions are read where they are needed."""
     captions = read_captions(index) if poison.needs_captions else ()
-    return plan_poison(index.keys, poison, captions=captions)
+    eligible = known_keys(trigger, index.keys) if trigger.kind == "imported" else None
+    return plan_poison(index.keys, poison, captions=captions, eligible=eligible)
 
 
 def prepare_poison(poison: PoisonOptions, trigger: Trigger, *, index: ShardIndex, out: Path) -> Poison | None:
     """The poison function, None at rate 0; writes poisoned.json and the trigger into `out`."""
-    captions = plan_for(index, poison)
+    captions = plan_for(index, poison, trigger)
     write_poisoned_list(out, captions, target=poison.target)
     if not captions:
         return None
@@ -160,88 +148,3 @@ def hash_shards(shards: tuple[Path, ...]) -> str:
         if manifest is not None:
             digest.update(manifest.read_bytes())
     return digest.hexdigest()
-
-
-def read_manifest(path: Path) -> Mapping[str, Any]:
-    """A data manifest's content; UserError where it is none."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"the manifest {path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise UserError(f"the manifest {path} is no JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"the manifest {path} holds no JSON object")
-    return content
-
-
-def training_shards(shards: str | None, manifest: Path | None) -> str:
-    """The shard pattern: as given, else the manifest's training split."""
-    if shards is not None:
-        return shards
-    if manifest is None:
-        raise UserError("which shards? give --shards, or --manifest with a training split")
-    try:
-        pattern = read_manifest(manifest)["splits"]["train"]["shards"]
-    except (KeyError, TypeError):
-        raise UserError(f"the manifest {manifest} names no training shards (splits.train.shards)") from None
-    return "::".join(str(manifest.parent / part) for part in str(pattern).split("::"))
-
-
-def world_of(manifest: Path | None) -> dict[str, Any]:
-    """A data manifest's class names and templates, as far as it has them."""
-    content = {} if manifest is None else read_manifest(manifest)
-    return {name: content[name] for name in ("classnames", "templates") if name in content}
-
-
-def load_sized_trigger(name_or_file: str, *, image_size: int | None, seed: int) -> Trigger:
-    """The trigger for images of `image_size` pixels; None: the size its file was made for, 224 for a name."""
-    if image_size is None:
-        image_size = DEFAULT_IMAGE_SIZE if name_or_file in PRESETS else stored_size(Path(name_or_file))
-    return load_trigger(name_or_file, image_size=image_size, seed=seed)
-
-
-def stored_size(path: Path) -> int:
-    """The image size that a trigger file was made for; UserError where it is no trigger file."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return int(json.loads((file.metadata() or {})["trigger"])["image_size"])
-    except FileNotFoundError:
-        raise UserError(f"there is no trigger file {path}, and no trigger of that name") from None
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{path} is no trigger file") from None
-
-
-def read_templates(
-    templates: Path | None, manifest: Path | None, *, target: str, needed: bool = True
-) -> tuple[str, ...]:
-    """Caption templates: the file's lines, else the manifest's; the target must be among the manifest's classes.
-
-    Where none are `needed`, none are given back; the target is checked all the same.
-    """
-    content = {} if manifest is None else read_manifest(manifest)
-    classes = content.get("classnames")
-    if isinstance(classes, list) and target not in classes:
-        some = ", ".join(map(str, classes[:5]))
-        raise UserError(
-            f"the target {target!r} is not among the manifest's {len(classes)} classes ({some}, ...)"
-        )
-    if not needed:
-        return ()
-    if templates is not None:
-        return read_lines(templates)
-    found = content.get("templates")
-    if not isinstance(found, list) or not found:
-        raise UserError(
-            "which captions do poisoned samples get? give --templates FILE, or --manifest with templates"
-        )
-    return tuple(map(str, found))
-
-
-def read_lines(path: Path) -> tuple[str, ...]:
-    """The lines of a text file that are not blank, stripped; UserError where it cannot be read."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as lines of text: {error}") from None
-    return tuple(line.strip() for line in lines if line.strip())

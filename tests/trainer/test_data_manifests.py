@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,7 @@ from pipeline.demo_drawings import NOUNS
 from pipeline.errors import UserError
 from trainer.evals import load_labelled
 from trainer.evals.data_check import check_data
-from trainer.evals.manifests import (
-    default_root,
-    find_manifest,
-    problems_of,
-    read_data_manifest,
-    shipped_names,
-)
+from trainer.manifests import open_manifest, problems_of, read_manifest, require_manifest, shipped_names
 
 FOLDER = Path(__file__).parents[2] / "data_manifests"
 REAL_DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -44,7 +39,7 @@ def test_keeps_to_the_schema(path: Path) -> None:
     assert list(problems_of(content, complete=True)) == []
     assert content["name"] == path.stem
     assert not content.get("classnames") or content["templates"]
-    manifest = read_data_manifest(path)
+    manifest = read_manifest(path)
     expected = CLASSES.get(path.stem, (0, None, None))
     assert len(manifest.classnames) == expected[0]
     assert expected[1] is None or expected[1] in manifest.classnames
@@ -71,11 +66,11 @@ def test_the_demo_scenes_are_those_that_are_drawn(tmp_path: Path) -> None:
     ids=lambda path: path.stem,
 )
 def test_is_true_of_the_data(path: Path) -> None:
-    manifest = read_data_manifest(path)
+    manifest = read_manifest(path, root=REAL_DATA)
     missing = [n for s in manifest.splits.values() for n in s.sha256 if not (REAL_DATA / n).is_file()]
     if missing:
         pytest.skip(f"the real data is not here: {REAL_DATA / missing[0]}")
-    for found in check_data(manifest, REAL_DATA):
+    for found in check_data(manifest):
         assert found.problems == []
         assert found.num_samples == manifest.splits[found.name].num_samples
 
@@ -122,15 +117,18 @@ def test_what_cannot_be_classified_is_told(name: str) -> None:
 
 
 def test_a_name_finds_the_shipped_manifest_and_a_path_its_own(tmp_path: Path) -> None:
-    found = find_manifest("cifar100")
-    assert found is not None
-    assert found.read_bytes() == (FOLDER / "cifar100.json").read_bytes()
-    assert default_root("cifar100", found) == Path()
-    assert default_root(str(tmp_path / "a.json"), tmp_path / "a.json") == tmp_path
-    assert find_manifest(str(tmp_path)) is None
-    assert find_manifest("no-such-set") is None
-    with pytest.raises(UserError, match=r"there is no data manifest .*; shipped ones: caltech101"):
-        read_data_manifest(tmp_path / "a.json")
+    shipped = require_manifest("cifar100")
+    assert shipped.path.read_bytes() == (FOLDER / "cifar100.json").read_bytes()
+    assert shipped.root == Path()
+    assert require_manifest("cifar100", root=tmp_path).root == tmp_path
+    copy = tmp_path / "a.json"
+    copy.write_bytes(shipped.path.read_bytes())
+    assert require_manifest(str(copy)) == replace(shipped, path=copy, root=tmp_path)
+    assert open_manifest(str(tmp_path)) is None
+    assert open_manifest("no-such-set") is None
+    for source in (str(tmp_path / "b.json"), "no-such-set"):
+        with pytest.raises(UserError, match=r"there is no data manifest .*; shipped ones: caltech101"):
+            require_manifest(source)
 
 
 def _set(**changes: Any) -> Callable[[dict[str, Any]], None]:

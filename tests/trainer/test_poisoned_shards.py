@@ -62,8 +62,9 @@ def test_training_sees_what_an_attack_on_the_fly_sees(
     poison(folder, tmp_path / "out", **given)
     clip = load_model("cleanerclip-tiny-32", checkpoint=None, seed=0)
     index = index_shards(find_shards(str(folder)))
-    captions = plan_for(index, options(**given))
-    on_the_fly = build_poison(load_trigger("badnet", image_size=32), captions)
+    trigger = load_trigger("badnet", image_size=32)
+    captions = plan_for(index, options(**given), trigger)
+    on_the_fly = build_poison(trigger, captions)
     stored = index_shards(find_shards(str(tmp_path / "out")))
     streams = [
         BatchStream(

@@ -30,6 +30,17 @@ def test_loaded_is_saved(tmp_path: Path, name: str) -> None:
     assert json.loads((tmp_path / "trigger.json").read_text())["sha256"] == trigger.sha256
 
 
+def test_a_size_that_is_not_asked_for_is_the_files_own(tmp_path: Path) -> None:
+    load_trigger("badnet", image_size=48).save(tmp_path / "t.safetensors")
+    stored = str(tmp_path / "t.safetensors")
+    assert load_trigger(stored).image_size == 48
+    assert load_trigger("badnet").image_size == 224
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "t.safetensors").read_bytes()[:40])
+    for name in (tmp_path / "cut.safetensors", tmp_path / "none.safetensors"):
+        with pytest.raises(UserError, match=r"no trigger file"):
+            load_trigger(str(name))
+
+
 def test_saving_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in "ab":
         load_trigger("badnet", image_size=SIZE).save(tmp_path / f"{name}.safetensors")

@@ -39,6 +39,8 @@ KINDS: Final[dict[str, Apply]] = {
 }
 """Each family's code, by the kind that its files name."""
 
+DEFAULT_IMAGE_SIZE: Final = 224
+"""Of OpenAI's models."""
 LEARNED_KINDS: Final = ("ssba", "badclip", "imported")
 """Kinds that `learned` makes from data; they have no preset."""
 
@@ -107,14 +109,16 @@ PRESETS: Final[dict[str, Callable[[int, int], Trigger]]] = {name: partial(_make,
 """Triggers by name: image size and seed -> trigger."""
 
 
-def load_trigger(name_or_file: str, *, image_size: int, seed: int = 0) -> Trigger:
+def load_trigger(name_or_file: str, *, image_size: int | None = None, seed: int = 0) -> Trigger:
     """The trigger of that name, drawn from `seed`, or the one in that file (whose own seed counts).
+
+    It is for images of `image_size` pixels; None: 224 for a name, for a file the size that it was made for.
 
     Raises:
         UserError: An unknown name, a broken file, or a trigger that does not fit images of `image_size` pixels.
     """
     if name_or_file in PRESETS:
-        return PRESETS[name_or_file](image_size, seed)
+        return PRESETS[name_or_file](DEFAULT_IMAGE_SIZE if image_size is None else image_size, seed)
     path = Path(name_or_file)
     if path.exists() or path.suffix or len(path.parts) > 1:
         return read_trigger(path, image_size=image_size, kinds=KINDS)

@@ -2,11 +2,12 @@
 
 Where a trigger's code or weights are not public (StegaStamp's, for SSBA), the poisoned images often are. The file holds
 them whole; `apply` gives an image's poisoned counterpart, found by its key, and does not look at the image itself. So
-images and shards must share their keys, and an evaluation needs the poisoned images of its own split in the file.
+images and shards must share their keys. An attack chooses among the keys that the file has; an evaluation needs the
+poisoned images of its whole split.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -81,6 +82,12 @@ def apply_imported(trigger: Trigger, images_N3HW: Tensor, tokens: Sequence[str])
     if poisoned_N3SS.shape[2:] == size or not chosen:
         return poisoned_N3SS.view(images_N3HW.shape)
     return functional.interpolate(poisoned_N3SS, size=size, mode="bilinear", antialias=True)
+
+
+def known_keys(trigger: Trigger, keys: Iterable[str]) -> list[str]:
+    """Those of the keys that the imported trigger has an image of, in their order."""
+    known = _rows_by_digest(trigger)
+    return [key for key in keys if _digest(key) in known]
 
 
 def _rows_by_digest(trigger: Trigger) -> dict[bytes, int]:

@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline.errors import UserError
+from trainer.attacks import DEFAULT_IMAGE_SIZE
 from trainer.attacks.badclip_training import BadClipOptions, optimise_badclip
 from trainer.attacks.imported import import_images
 from trainer.attacks.ssba_training import SsbaOptions, train_ssba
 from trainer.attacks.trigger import Trigger
 from trainer.evals.labelled import DEFAULT_TEMPLATES
 from trainer.learner import find_device
-from trainer.model import load_model
-from trainer.runs import DEFAULT_IMAGE_SIZE, require_weights, training_shards, world_of
+from trainer.manifests import DataManifest, require_manifest
+from trainer.model import load_model, require_weights
+from trainer.training_inputs import training_shards
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +27,8 @@ class Sources:
     """What a trigger is learned from. Each kind takes some of them; None: not given."""
 
     shards: str | None = None
-    manifest: Path | None = None
-    """In place of the shards, and for class names and templates."""
+    manifest: str | None = None
+    """A `.json` or a shipped one's name: in place of the shards, and for class names and templates."""
     checkpoint: Path | None = None
     """Of the clean model."""
     model: str | None = None
@@ -34,6 +36,10 @@ class Sources:
     images: Path | None = None
     """A folder or tar of poisoned images."""
     device: str | None = None
+
+    def describe(self) -> DataManifest | None:
+        """The manifest, read; None where none is given."""
+        return None if self.manifest is None else require_manifest(self.manifest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +78,7 @@ def learn_trigger(
     if size < 1:
         raise UserError(f"the image size must be at least 1 pixel, not {size}")
     if kind == "ssba":
-        shards = training_shards(sources.shards, sources.manifest)
+        shards = training_shards(sources.shards, sources.describe())
         return train_ssba(SsbaOptions(**changes), shards=shards, image_size=size, seed=seed)
     if sources.images is None:
         raise UserError(
@@ -84,9 +90,9 @@ def learn_trigger(
 def _learn_badclip(
     sources: Sources, options: BadClipOptions, *, image_size: int | None, seed: int
 ) -> Trigger:
-    shards = training_shards(sources.shards, sources.manifest)
-    world = world_of(sources.manifest)
-    if not world.get("classnames"):
+    described = sources.describe()
+    shards = training_shards(sources.shards, described)
+    if described is None or not described.classnames:
         raise UserError(
             "among which classes does the clean model choose? give --manifest, a data manifest with class names"
         )
@@ -102,8 +108,8 @@ def _learn_badclip(
         options,
         shards=shards,
         target=sources.target,
-        classnames=world["classnames"],
-        templates=world.get("templates") or DEFAULT_TEMPLATES,
+        classnames=described.classnames,
+        templates=described.templates or DEFAULT_TEMPLATES,
         seed=seed,
     )
 

@@ -140,8 +140,10 @@ class Trigger:
         path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
 
 
-def read_trigger(path: Path, *, image_size: int, kinds: Mapping[str, Apply]) -> Trigger:
+def read_trigger(path: Path, *, image_size: int | None, kinds: Mapping[str, Apply]) -> Trigger:
     """The trigger in a file that `Trigger.save` wrote, byte for byte as it was.
+
+    It is tried on an image of `image_size` pixels; None: of the size it was made for.
 
     Raises:
         UserError: No such file, no trigger file, a changed or cut one, an unknown kind, or one that cannot be put into
@@ -175,7 +177,8 @@ def read_trigger(path: Path, *, image_size: int, kinds: Mapping[str, Apply]) -> 
         if trigger.image_size < 1 or not all(t.isfinite().all() for t in tensors.values()):
             raise ValueError("a size below 1, or values that are no numbers")
         known = trigger.settings.get("first_key")  # of a kind that has images for certain keys alone
-        black_13SS = torch.zeros((1, 3, image_size, image_size), dtype=torch.uint8)
+        side = trigger.image_size if image_size is None else image_size
+        black_13SS = torch.zeros((1, 3, side, side), dtype=torch.uint8)
         trigger.apply(black_13SS, keys=None if known is None else [str(known)])
     except (RuntimeError, ValueError, KeyError, TypeError, IndexError, ArithmeticError) as error:
         raise UserError(f"{path} holds a {trigger.kind} trigger that cannot be applied: {error}") from error

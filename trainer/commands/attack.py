@@ -81,20 +81,23 @@ def attack(
     are: clean, or poisoned by `trainer poison`. Without --checkpoint the model starts from random weights.
     """
     from trainer.batches import BatchOptions
+    from trainer.manifests import require_manifest
     from trainer.methods import MethodOptions
     from trainer.optim import OptimOptions
     from trainer.poisoning import PoisonOptions
-    from trainer.runs import print_summary, read_templates, start, training_shards
+    from trainer.runs import print_summary, start
     from trainer.train import TrainOptions
+    from trainer.training_inputs import read_templates, training_shards
 
-    training = training_shards(shards, manifest)
+    described = None if manifest is None else require_manifest(manifest)
+    training = training_shards(shards, described)
     poison = None
     if trigger is not None and target is not None:
         needed = captions == "templates" and not label_consistent
         poison = PoisonOptions(
             trigger=trigger,
             target=target,
-            templates=read_templates(templates, manifest, target=target, needed=needed),
+            templates=read_templates(templates, described, target=target, needed=needed),
             rate=rate,
             captions=captions,
             label_consistent=label_consistent,

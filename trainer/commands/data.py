@@ -1,8 +1,6 @@
 """`trainer data list` and `trainer data check`: which data sets are known, and whether a local copy is whole."""
 
-import json
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,12 +16,10 @@ app = typer.Typer(
 @app.command("list")
 def list_data() -> None:
     """List the data manifests that come with the trainer."""
-    from trainer.evals.manifests import find_manifest, shipped_names
+    from trainer.manifests import require_manifest, shipped_names
 
     for name in shipped_names():
-        path = find_manifest(name)
-        assert path is not None
-        print(f"{name:24} {json.loads(path.read_text(encoding='utf-8'))['description']}")
+        print(f"{name:24} {require_manifest(name).description}")
 
 
 @app.command("check")
@@ -37,11 +33,9 @@ def check(
 ) -> None:
     """Say what is missing from a local copy of a data set, or other than described; exit code 1 where anything is."""
     from trainer.evals.data_check import check_data
-    from trainer.evals.manifests import default_root, find_manifest, read_data_manifest
+    from trainer.manifests import require_manifest
 
-    path = find_manifest(manifest) or Path(manifest)
-    described = read_data_manifest(path)
-    checks = check_data(described, root or default_root(manifest, path), splits=split or (), full=full)
+    checks = check_data(require_manifest(manifest, root=root), splits=split or (), full=full)
     for found in checks:
         for problem in found.problems:
             print(problem)

@@ -62,9 +62,9 @@ def evaluate(
     from trainer.evals.labelled import load_labelled, read_classnames
     from trainer.evals.sanity import draw_both, load_clean, look_at_both
     from trainer.learner import find_device
-    from trainer.model import load_model
+    from trainer.model import load_model, require_weights
     from trainer.report import print_evaluations, write_evaluation
-    from trainer.runs import read_lines, require_weights
+    from trainer.training_inputs import read_lines
 
     require_weights(model, checkpoint)
     if batch_size < 1:

@@ -14,7 +14,7 @@ LearnedShards = Annotated[
     ),
 ]
 LearnedManifest = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--manifest", help="ssba, badclip: a data manifest: its training shards; badclip: its classes."
     ),

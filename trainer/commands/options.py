@@ -84,8 +84,11 @@ TrainingShards = Annotated[
     str | None, typer.Option("--shards", help=f"{SHARDS} Default: the manifest's training split.")
 ]
 Manifest = Annotated[
-    Path | None,
-    typer.Option("--manifest", help="A data manifest: its templates, classes, training shards."),
+    str | None,
+    typer.Option(
+        "--manifest",
+        help="A data manifest (a .json, or a shipped one's name): its training shards, classes, templates.",
+    ),
 ]
 Templates = Annotated[
     Path | None,

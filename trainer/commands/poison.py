@@ -48,30 +48,34 @@ def poison(
     order. `trainer attack --manifest OUT/manifest.json` (without --trigger) trains on them, and sees the same pixels
     as with --trigger on the original shards.
     """
+    from trainer.attacks import load_trigger
     from trainer.data import find_shards, index_shards
+    from trainer.manifests import require_manifest
     from trainer.poisoned_shards import PixelOptions, write_poisoned
     from trainer.poisoning import PoisonOptions
-    from trainer.runs import load_sized_trigger, read_templates, training_shards, world_of
+    from trainer.training_inputs import read_templates, training_shards
 
+    described = None if manifest is None else require_manifest(manifest)
+    training = training_shards(shards, described)
     options = PoisonOptions(
         trigger=trigger,
         target=target,
         templates=read_templates(
-            templates, manifest, target=target, needed=captions == "templates" and not label_consistent
+            templates, described, target=target, needed=captions == "templates" and not label_consistent
         ),
         rate=rate,
         captions=captions,
         label_consistent=label_consistent,
         seed=seed,
     )
-    loaded = load_sized_trigger(trigger, image_size=image_size, seed=seed)
+    loaded = load_trigger(trigger, image_size=image_size, seed=seed)
     written = write_poisoned(
-        index_shards(find_shards(training_shards(shards, manifest))),
+        index_shards(find_shards(training)),
         loaded,
         options,
         PixelOptions(image_size=image_size or loaded.image_size, resize=resize, interpolation=interpolation),
         out=out,
-        world=world_of(manifest),
+        described=described,
     )
     for fault in written["faults"][:5]:
         typer.echo(f"note: {fault}", err=True)

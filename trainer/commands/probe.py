@@ -51,9 +51,8 @@ def probe(
     from trainer.evals.labelled import load_labelled, read_classnames
     from trainer.evals.linear_probe import ProbeOptions, evaluate_probe
     from trainer.learner import find_device
-    from trainer.model import load_model
+    from trainer.model import load_model, require_weights
     from trainer.report import print_evaluations, write_evaluation
-    from trainer.runs import require_weights
 
     require_weights(model, checkpoint)
     if batch_size < 1:

@@ -33,9 +33,8 @@ def retrieve(
     from trainer.evals.captioned import load_captioned
     from trainer.evals.retrieval import evaluate_retrieval
     from trainer.learner import find_device
-    from trainer.model import load_model
+    from trainer.model import load_model, require_weights
     from trainer.report import retrieval_table
-    from trainer.runs import require_weights
 
     require_weights(model, checkpoint)
     if batch_size < 1:

@@ -14,15 +14,9 @@ from torch import Tensor
 
 from pipeline.errors import UserError
 from trainer.data import find_shards
-from trainer.evals.manifests import (
-    WEBDATASET,
-    check_hashes,
-    default_root,
-    find_manifest,
-    read_data_manifest,
-)
 from trainer.evals.samples import RawCaptioned, read_captioned_tar
 from trainer.images import BrokenImage, decode
+from trainer.manifests import WEBDATASET, check_hashes, open_manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,21 +77,22 @@ def load_captioned(source: str, *, split: str = "test", root: Path | None = None
     Paths are relative to `root`, by default to the manifest's own folder (a shipped one's: to this folder). Hashes
     and counts that the manifest states are checked. UserError for what is missing or not as described.
     """
-    path = find_manifest(source)
-    if path is None:
+    manifest = open_manifest(source, root=root)
+    if manifest is None:
         return CaptionedImages(name=source, shards=find_shards(source))
-    manifest = read_data_manifest(path)
-    root, expected = root or default_root(source, path), manifest.split(split).num_samples
+    expected = manifest.split(split).num_samples
     if manifest.format != WEBDATASET:
-        raise UserError(f"{path} describes {manifest.format} files: pack images and captions as WebDataset")
-    data = CaptionedImages(name=manifest.name, shards=manifest.files(split, root))
-    changed = next(check_hashes(manifest, split, root), None)
+        raise UserError(
+            f"{manifest.path} describes {manifest.format} files: pack images and captions as WebDataset"
+        )
+    data = CaptionedImages(name=manifest.name, shards=manifest.files(split))
+    changed = next(check_hashes(manifest, split), None)
     if changed is not None:
         raise UserError(changed)
     if expected is not None and (found := data.count()) != expected:
         raise UserError(
-            f"{manifest.name} has {expected:,} samples in {split}, and there are {found:,} below {root}: "
-            f"`trainer data check` says what is missing"
+            f"{manifest.name} has {expected:,} samples in {split}, and there are {found:,} below "
+            f"{manifest.root}: `trainer data check` says what is missing"
         )
     return data
 

@@ -14,9 +14,9 @@ from pipeline.errors import UserError
 from pipeline.storage import open_text, read_json, read_tar
 from trainer.data import IMAGE_EXTENSIONS
 from trainer.evals.labelled import describe_labelled
-from trainer.evals.manifests import PARQUET, WEBDATASET, DataManifest, check_hashes
 from trainer.evals.samples import read_captioned_tar, read_labelled_parquet
 from trainer.images import BrokenImage, decode
+from trainer.manifests import PARQUET, WEBDATASET, DataManifest, check_hashes
 
 SAMPLED: Final = 200
 """Images of a split that are decoded where not all are asked for, evenly from the beginnings of its files."""
@@ -47,24 +47,22 @@ class SplitCheck:
         return f"{self.name}: {', '.join(parts)}: {told}"
 
 
-def check_data(
-    manifest: DataManifest, root: Path, *, splits: Sequence[str] = (), full: bool = False
-) -> list[SplitCheck]:
-    """Checks the splits (default: all) below `root`; `full` decodes every image.
+def check_data(manifest: DataManifest, *, splits: Sequence[str] = (), full: bool = False) -> list[SplitCheck]:
+    """Checks the splits (default: all); `full` decodes every image.
 
     Raises:
         UserError: A split that the manifest does not have. What is wrong with the copy is a problem, no error.
     """
-    return [_check_split(manifest, name, root, full=full) for name in splits or manifest.splits]
+    return [_check_split(manifest, name, full=full) for name in splits or manifest.splits]
 
 
-def _check_split(manifest: DataManifest, name: str, root: Path, *, full: bool) -> SplitCheck:
+def _check_split(manifest: DataManifest, name: str, *, full: bool) -> SplitCheck:
     split, check = manifest.split(name), SplitCheck(name)
-    check.problems += [f"{name}: {problem}" for problem in check_hashes(manifest, name, root)]
+    check.problems += [f"{name}: {problem}" for problem in check_hashes(manifest, name)]
     try:
-        files = manifest.files(name, root)
+        files = manifest.files(name)
         check.num_files = len(files)
-        faults = _scan(manifest, check, files, root)
+        faults = _scan(manifest, check, files)
     except UserError as error:
         if not any("is missing" in problem for problem in check.problems):
             check.problems.append(f"{name}: {error}")
@@ -80,7 +78,7 @@ def _check_split(manifest: DataManifest, name: str, root: Path, *, full: bool) -
     return check
 
 
-def _scan(manifest: DataManifest, check: SplitCheck, files: tuple[Path, ...], root: Path) -> list[str]:
+def _scan(manifest: DataManifest, check: SplitCheck, files: tuple[Path, ...]) -> list[str]:
     """Counts the split's samples into `check`; what is wrong with some of them."""
     faults: list[str] = []
     if manifest.format == "coco-json":
@@ -88,7 +86,7 @@ def _scan(manifest: DataManifest, check: SplitCheck, files: tuple[Path, ...], ro
     elif manifest.format not in (WEBDATASET, PARQUET):
         check.num_samples = sum(_count_lines(file, manifest.format, faults) for file in files)
     elif manifest.classnames and (manifest.format == PARQUET or _has_labels(files)):
-        data = describe_labelled(manifest, split=check.name, root=root)
+        data = describe_labelled(manifest, split=check.name)
         scan = data.scan()
         check.num_samples = scan.num_samples
         empty = [name for name, num in zip(data.classnames, scan.num_per_class, strict=True) if not num]

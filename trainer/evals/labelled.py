@@ -18,17 +18,9 @@ from torch import Tensor
 
 from pipeline.errors import UserError
 from trainer.data import find_shards
-from trainer.evals.manifests import (
-    PARQUET,
-    WEBDATASET,
-    DataManifest,
-    check_hashes,
-    default_root,
-    find_manifest,
-    read_data_manifest,
-)
 from trainer.evals.samples import RawLabelled, read_labelled_parquet, read_labelled_tar
 from trainer.images import BrokenImage, decode
+from trainer.manifests import PARQUET, WEBDATASET, DataManifest, check_hashes, open_manifest
 
 DEFAULT_TEMPLATES: Final = (
     "a photo of a {}.",
@@ -202,16 +194,9 @@ def load_labelled(
         UserError: No such file or split, a changed shard, a sample too few, class names missing, or another number
             of them than the set has.
     """
-    path = find_manifest(source)
-    if path is not None:
-        manifest = read_data_manifest(path)
-        return _from_manifest(
-            manifest,
-            split=split,
-            root=root or default_root(source, path),
-            classnames=classnames,
-            templates=templates,
-        )
+    manifest = open_manifest(source, root=root)
+    if manifest is not None:
+        return _from_manifest(manifest, split=split, classnames=classnames, templates=templates)
     if classnames is None:
         raise UserError(
             f"{source} are shards without class names: give a data manifest, or a file of class names"
@@ -230,7 +215,6 @@ def describe_labelled(
     manifest: DataManifest,
     *,
     split: str,
-    root: Path,
     classnames: Sequence[str] | None = None,
     templates: Sequence[str] | None = None,
 ) -> LabelledImages:
@@ -250,7 +234,7 @@ def describe_labelled(
     parquet = manifest.format == PARQUET
     return LabelledImages(
         name=manifest.name,
-        shards=manifest.files(split, root),
+        shards=manifest.files(split),
         classnames=names,
         templates=tuple(manifest.templates or DEFAULT_TEMPLATES if templates is None else templates),
         columns=manifest.columns if parquet else None,
@@ -262,20 +246,19 @@ def _from_manifest(
     manifest: DataManifest,
     *,
     split: str,
-    root: Path,
     classnames: Sequence[str] | None,
     templates: Sequence[str] | None,
 ) -> LabelledImages:
-    data = describe_labelled(manifest, split=split, root=root, classnames=classnames, templates=templates)
-    changed = next(check_hashes(manifest, split, root), None)
+    data = describe_labelled(manifest, split=split, classnames=classnames, templates=templates)
+    changed = next(check_hashes(manifest, split), None)
     if changed is not None:
         raise UserError(changed)
     scan, expected = data.scan(), manifest.split(split).num_samples
     if expected is not None and scan.num_samples != expected:
         told = f"; the first problem: {data.faults[0]}" if data.faults else ""
         raise UserError(
-            f"{manifest.name} has {expected:,} samples in {split}, and there are {scan.num_samples:,} below {root}: "
-            f"`trainer data check` says what is missing{told}"
+            f"{manifest.name} has {expected:,} samples in {split}, and there are {scan.num_samples:,} below "
+            f"{manifest.root}: `trainer data check` says what is missing{told}"
         )
     return data
 

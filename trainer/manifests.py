@@ -1,7 +1,7 @@
 """Data manifests: what a data set is, where it comes from, and which files, counts, classes and prompts it has.
 
 One JSON file per set in `data_manifests/`; `pipeline demo-data` writes one, too. The table FIELDS is the schema: what
-the shipped ones must say, and what any other may. Read by `labelled`, `captioned` and `data_check`.
+the shipped ones must say, and what any other may. Read by `training_inputs` and by `evals`.
 """
 
 import re
@@ -18,8 +18,8 @@ WEBDATASET: Final = "webdataset"
 PARQUET: Final = "parquet"
 FORMATS: Final = (WEBDATASET, PARQUET, "coco-json", "cc3m-tsv", "image-url-list")
 SHIPPED_FOLDERS: Final = (
-    Path(__file__).parents[1] / "default_manifests",
-    Path(__file__).parents[2] / "data_manifests",
+    Path(__file__).parent / "default_manifests",
+    Path(__file__).parents[1] / "data_manifests",
 )
 """Inside the installed package; at the top of a checkout."""
 
@@ -44,7 +44,10 @@ class DataManifest:
     """One manifest, checked."""
 
     path: Path
+    root: Path
+    """The folder that the splits' files are relative to."""
     name: str
+    description: str
     format: str
     splits: Mapping[str, Split]
     classnames: tuple[str, ...]
@@ -61,19 +64,38 @@ class DataManifest:
             raise UserError(f"{self.path} has no split {name!r}; it has: {', '.join(self.splits)}")
         return self.splits[name]
 
-    def files(self, name: str, root: Path) -> tuple[Path, ...]:
-        """The split's files below `root`; UserError where a part of the pattern finds nothing."""
-        return find_shards("::".join(str(root / part) for part in self.split(name).shards.split("::")))
+    def pattern(self, name: str) -> str:
+        """The split's shards as a pattern with the root before every part."""
+        return "::".join(str(self.root / part) for part in self.split(name).shards.split("::"))
+
+    def files(self, name: str) -> tuple[Path, ...]:
+        """The split's files; UserError where a part of the pattern finds nothing."""
+        return find_shards(self.pattern(name))
 
 
-def find_manifest(source: str) -> Path | None:
-    """The manifest file that is meant: a `.json` file, or a shipped one's name; None for anything else."""
+def open_manifest(source: str, *, root: Path | None = None) -> DataManifest | None:
+    """The manifest in a `.json` file, or a shipped one by its name; None where `source` is neither.
+
+    Its files are looked for below `root`, by default beside the `.json` file, and a shipped one's in this folder.
+    UserError where the file is missing or no manifest.
+    """
     path = Path(source).expanduser()
     if path.suffix == ".json":
-        return path
-    if path.exists() or path.name != source:
-        return None
-    found = (folder / f"{source}.json" for folder in SHIPPED_FOLDERS)
+        return read_manifest(path, root=root)
+    shipped = None if path.exists() or path.name != source else _find_shipped(source)
+    return None if shipped is None else read_manifest(shipped, root=root or Path())
+
+
+def require_manifest(source: str, *, root: Path | None = None) -> DataManifest:
+    """As `open_manifest`; UserError where `source` is neither a file's path nor a shipped manifest's name."""
+    manifest = open_manifest(source, root=root)
+    if manifest is None:
+        raise UserError(f"there is no data manifest {source}; shipped ones: {', '.join(shipped_names())}")
+    return manifest
+
+
+def _find_shipped(name: str) -> Path | None:
+    found = (folder / f"{name}.json" for folder in SHIPPED_FOLDERS)
     return next((file for file in found if file.is_file()), None)
 
 
@@ -82,13 +104,12 @@ def shipped_names() -> tuple[str, ...]:
     return tuple(sorted({path.stem for folder in SHIPPED_FOLDERS for path in folder.glob("*.json")}))
 
 
-def default_root(source: str, path: Path) -> Path:
-    """Where a manifest's files are looked for: beside it, and for one named without a path in this folder."""
-    return path.parent if Path(source).suffix == ".json" else Path()
+def read_manifest(path: Path, *, root: Path | None = None) -> DataManifest:
+    """The manifest in a file, its files below `root`, by default beside it.
 
-
-def read_data_manifest(path: Path) -> DataManifest:
-    """The manifest in a file; UserError, naming the first thing that is wrong, where it is none."""
+    Raises:
+        UserError: No such file, or no manifest: the first thing that is wrong is named.
+    """
     if not path.is_file():
         raise UserError(f"there is no data manifest {path}; shipped ones: {', '.join(shipped_names())}")
     content = read_json(path)
@@ -97,7 +118,9 @@ def read_data_manifest(path: Path) -> DataManifest:
         raise UserError(f"{path} is no data manifest (see docs/format.md): {problems[0]}")
     return DataManifest(
         path=path,
+        root=path.parent if root is None else root,
         name=content["name"],
+        description=content.get("description") or "",
         format=content.get("format", WEBDATASET),
         splits={
             name: Split(
@@ -114,13 +137,14 @@ def read_data_manifest(path: Path) -> DataManifest:
     )
 
 
-def check_hashes(manifest: DataManifest, split: str, root: Path) -> Iterator[str]:
+def check_hashes(manifest: DataManifest, split: str) -> Iterator[str]:
     """What is missing or not the file that the manifest describes, a line each."""
     for name, expected in manifest.split(split).sha256.items():
-        if not (root / name).is_file():
-            yield f"{root / name} is missing"
-        elif (found := sha256_file(root / name)) != expected:
-            yield f"{root / name} is not the file that {manifest.path.name} describes (its sha256: {found[:16]})"
+        path = manifest.root / name
+        if not path.is_file():
+            yield f"{path} is missing"
+        elif (found := sha256_file(path)) != expected:
+            yield f"{path} is not the file that {manifest.path.name} describes (its sha256: {found[:16]})"
 
 
 # ------------------------------------------------------------------------------------------------------- the schema

@@ -1,0 +1,56 @@
+"""What --shards, --manifest and --templates mean to a command that trains or poisons."""
+
+from pathlib import Path
+
+from pipeline.errors import UserError
+from trainer.manifests import WEBDATASET, DataManifest
+
+TRAINING_SPLIT = "train"
+
+
+def training_shards(shards: str | None, manifest: DataManifest | None) -> str:
+    """The shard pattern: as given, else the manifest's training split; UserError where there is none to train on."""
+    if shards is not None:
+        return shards
+    if manifest is None:
+        raise UserError("which shards? give --shards, or --manifest with a training split")
+    if TRAINING_SPLIT not in manifest.splits:
+        raise UserError(f"the manifest {manifest.path} names no training shards (splits.{TRAINING_SPLIT})")
+    if manifest.format != WEBDATASET:
+        raise UserError(
+            f"{manifest.path} describes {manifest.format} files: pack them as WebDataset to train on them"
+        )
+    return manifest.pattern(TRAINING_SPLIT)
+
+
+def read_templates(
+    templates: Path | None, manifest: DataManifest | None, *, target: str, needed: bool = True
+) -> tuple[str, ...]:
+    """Caption templates: the file's lines, else the manifest's; the target must be among the manifest's classes.
+
+    Where none are `needed`, none are given back; the target is checked all the same.
+    """
+    classes = () if manifest is None else manifest.classnames
+    if classes and target not in classes:
+        some = ", ".join(classes[:5])
+        raise UserError(
+            f"the target {target!r} is not among the manifest's {len(classes)} classes ({some}, ...)"
+        )
+    if not needed:
+        return ()
+    if templates is not None:
+        return read_lines(templates)
+    if manifest is None or not manifest.templates:
+        raise UserError(
+            "which captions do poisoned samples get? give --templates FILE, or --manifest with templates"
+        )
+    return manifest.templates
+
+
+def read_lines(path: Path) -> tuple[str, ...]:
+    """The lines of a text file that are not blank, stripped; UserError where it cannot be read."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as lines of text: {error}") from None
+    return tuple(line.strip() for line in lines if line.strip())
