@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -36,7 +36,24 @@ def failure(status: int, message: str = "no", *, code: str | None = None, **head
     )
 
 
-class Server:
+class LocalServer:
+    """Handles requests on a free port of this machine, in a thread, until it is stopped."""
+
+    def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/v1"
+        self.thread = threading.Thread(
+            target=self.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        )
+        self.thread.start()
+
+    def stop(self) -> None:
+        self.http.shutdown()
+        self.thread.join()
+        self.http.server_close()
+
+
+class Server(LocalServer):
     """Answers with what `answers` gives for each request in turn; the last one for ever."""
 
     def __init__(self) -> None:
@@ -64,26 +81,19 @@ class Server:
             def log_message(self, format: str, *arguments: Any) -> None:
                 """Silent."""
 
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/v1"
-        self.thread = threading.Thread(
-            target=self.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
-        )
-        self.thread.start()
+        super().__init__(Handler)
 
-    def stop(self) -> None:
-        self.http.shutdown()
-        self.thread.join()
-        self.http.server_close()
+
+Running = TypeVar("Running", bound=LocalServer)
 
 
 @contextmanager
-def serving(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A running server, a key in the environment, and no proxy between."""
+def serving(monkeypatch: pytest.MonkeyPatch, start: Callable[[], Running]) -> Iterator[Running]:
+    """The server that `start` starts, a key in the environment, and no proxy between."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    running = Server()
+    running = start()
     try:
         yield running
     finally:

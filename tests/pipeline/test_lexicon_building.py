@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_server import Answer, completion, serving
+from api_server import Answer, Server, completion, serving
 from typer.testing import CliRunner
 
 from pipeline.cli import app
@@ -176,7 +176,7 @@ def test_building_with_a_model_marks_only_what_it_answered(
         about = next(name for name in REPLIES if f"English {name}" in prompt)
         return completion(json.dumps({"terms": REPLIES[about]}))
 
-    with serving(monkeypatch) as server:
+    with serving(monkeypatch, Server) as server:
         server.answers = [answer]
         command = ["build-lexicons", "--out", str(tmp_path / "out"), "--size", "5"]
         model = ["--llm-model", "m", "--llm-base-url", server.url, "--llm-terms", "60"]

@@ -19,7 +19,7 @@ from pipeline.llm_replies import parse_terms
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    with serving(monkeypatch) as running:
+    with serving(monkeypatch, Server) as running:
         yield running
 
 

@@ -2,13 +2,13 @@
 
 import json
 import re
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
+from api_server import LocalServer, serving
 
 from pipeline.errors import UserError
 from pipeline.llm import LlmOptions, Request, ask
@@ -33,7 +33,7 @@ def refused(custom_id: str, message: str) -> Line:
     }
 
 
-class BatchServer:
+class BatchServer(LocalServer):
     """Answers each request of a batch with `answer`; a batch is done at the second look at it."""
 
     def __init__(self) -> None:
@@ -69,17 +69,7 @@ class BatchServer:
             def log_message(self, format: str, *arguments: Any) -> None:
                 """Silent."""
 
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/v1"
-        self.thread = threading.Thread(
-            target=self.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
-        )
-        self.thread.start()
-
-    def stop(self) -> None:
-        self.http.shutdown()
-        self.thread.join()
-        self.http.server_close()
+        super().__init__(Handler)
 
     def post(self, path: str, body: str) -> Any:
         if not self.has_batches:
@@ -131,12 +121,8 @@ class BatchServer:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchServer]:
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
-    running = BatchServer()
-    yield running
-    running.stop()
+    with serving(monkeypatch, BatchServer) as running:
+        yield running
 
 
 def options(server: BatchServer, tmp_path: Path, **changes: Any) -> LlmOptions:
