@@ -147,7 +147,10 @@ def craft_trigger(
     else:
         changes |= {name: value for name, value in sources.items() if value is not None}
         trigger = attacks.craft_trigger(
-            kind, image_size=224 if image_size is None else image_size, seed=seed, changes=changes
+            kind,
+            image_size=attacks.DEFAULT_IMAGE_SIZE if image_size is None else image_size,
+            seed=seed,
+            changes=changes,
         )
     trigger.save(out)
     if preview is not None:
