@@ -1,0 +1,54 @@
+"""`pipeline query`, `preview`, `verify`: what a folder holds, for people, and whether it is whole."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def query(
+    folder: Annotated[Path, typer.Argument(help="The --out of another command.")],
+    sql: Annotated[
+        str | None, typer.Argument(help="A SELECT, or the name of a saved query.", show_default=False)
+    ] = None,
+    format: Annotated[str, typer.Option("--format", help="table, csv, json or parquet.")] = "table",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File to write to.", show_default="the terminal")
+    ] = None,
+) -> None:
+    """DuckDB over the views captions, scene_graphs, subcaptions, samples and lexicons; no SQL lists saved queries."""
+    from pipeline.query import run_query, saved_queries
+
+    if sql is None:
+        for name, text in saved_queries().items():
+            typer.echo(f"{name:18} {text.splitlines()[0].removeprefix('-- ')}")
+        return
+    run_query(folder, sql, format=format, out=out, terminal=sys.stdout)
+
+
+def preview(
+    folder: Annotated[Path, typer.Argument(help="The --out of augment-captions.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="HTML file.", show_default="FOLDER/preview.html")
+    ] = None,
+    num: Annotated[int, typer.Option(help="Captions to show.")] = 40,
+    seed: Annotated[int, typer.Option(help="Which captions are drawn.")] = 0,
+) -> None:
+    """A static page of sampled captions with their graphs, positives and negatives."""
+    from pipeline.preview import write_preview
+
+    page = out or folder / "preview.html"
+    typer.echo(f"wrote {page} ({write_preview(folder, page, num=num, seed=seed)} captions)")
+
+
+def verify(folder: Annotated[Path, typer.Argument(help="The --out of another command.")]) -> None:
+    """Check every file of FOLDER against its manifest."""
+    from pipeline.verify import verify as verify_folder
+
+    wrong = verify_folder(folder)
+    for line in wrong:
+        typer.echo(line, err=True)
+    if wrong:
+        raise typer.Exit(1)
+    typer.echo(f"{folder} is what its manifest says")
