@@ -11,7 +11,9 @@ from functools import lru_cache
 from typing import Final
 
 from pipeline.lexicons import Lexicon, Lexicons
-from pipeline.replacements import (
+from pipeline.replacements import Plan, Slot
+from pipeline.schema import Attribute, Entity, Relation, SceneGraph
+from pipeline.term_pools import (
     BASE,
     GERUND,
     PARTICIPLE,
@@ -19,13 +21,10 @@ from pipeline.replacements import (
     PLURAL,
     SINGULAR,
     THIRD_PERSON,
-    Plan,
     Pool,
     Pools,
-    Slot,
     pools_of,
 )
-from pipeline.schema import Attribute, Entity, Relation, SceneGraph
 
 SPATIAL: Final = frozenset(
     re.findall(
