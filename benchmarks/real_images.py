@@ -12,12 +12,26 @@ DIR/results.jsonl and prints a Markdown table. Two hours of one core with the de
 import argparse
 import json
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from random import Random
 from typing import Any, Final
 
 import pyarrow.parquet as pq
-from victims import COMMON, MODEL, RECIPES, TARGET, craft, interval, read_rows, run
+from victims import (
+    COMMON,
+    MODEL,
+    RECIPES,
+    TARGET,
+    Recipe,
+    changed,
+    craft,
+    interval,
+    is_of,
+    read_rows,
+    run,
+    train_victim,
+)
 
 from pipeline.storage import TarWriter, read_tar, sha256_file, write_atomically, write_json
 
@@ -25,6 +39,10 @@ MANIFESTS: Final = Path(__file__).parent.parent / "data_manifests"
 SAMPLES_PER_SHARD: Final = 2_000
 TESTS: Final = {"tiny-imagenet": "test", "caltech101": "test"}
 CLEAN_LR: Final = 1.5e-3
+REAL_RECIPES: Final = {
+    attack: replace(RECIPES[attack], epochs=epochs)
+    for attack, epochs in {"badnet": 6, "blended": 3, "wanet": 3, "badclip": 3}.items()
+}
 Sample = tuple[str, dict[str, bytes]]
 """Key and members."""
 
@@ -41,13 +59,17 @@ def main() -> None:
         run("trainer", "attack", *given, "--epochs", options.clean_epochs, "--lr", CLEAN_LR, *COMMON, *resume)
     for seed in options.seeds:
         for attack in options.attacks:
-            recipe = {"rate": options.rate, "epochs": options.epochs, "lr": options.lr}
-            wanted = {"attack": attack, "seed": seed, **recipe}
-            if not any(wanted.items() <= row.items() for row in read_rows(results)):
-                row = wanted | make_victim(attack, seed, recipe, out=out, clean=clean, tests=tests)
+            recipe = changed(REAL_RECIPES[attack], options)
+            if not any(is_of(row, attack, seed, recipe) for row in read_rows(results)):
+                victim = out / options.name.format(attack=attack, seed=seed)
+                row = make_victim(attack, seed, recipe, victim=victim, out=out, clean=clean, tests=tests)
                 with results.open("a") as file:
                     file.write(json.dumps(row, sort_keys=True) + "\n")
-    print(table(read_rows(results)))
+    rows = read_rows(results)
+    wanted = [(attack, seed) for attack in options.attacks for seed in options.seeds]
+    print(
+        table([row for row in rows for a, s in wanted if is_of(row, a, s, changed(REAL_RECIPES[a], options))])
+    )
 
 
 def parse_options() -> argparse.Namespace:
@@ -58,15 +80,14 @@ def parse_options() -> argparse.Namespace:
         "--data", type=Path, required=True, help="folder of the data sets, as the manifests name them"
     )
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument(
-        "--attacks", nargs="+", choices=RECIPES, default=["badnet", "blended", "wanet", "badclip"]
-    )
+    parser.add_argument("--attacks", nargs="+", choices=REAL_RECIPES, default=list(REAL_RECIPES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--num-cifar", type=int, default=5_000, help="CIFAR-10 images to train on, of 15,000")
     parser.add_argument("--clean-epochs", type=int, default=10)
-    parser.add_argument("--rate", type=float, default=0.02)
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--rate", type=float)
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--lr", type=float)
+    parser.add_argument("--name", default="{attack}-{seed}", help="of a victim's folder")
     return parser.parse_args()
 
 
@@ -166,22 +187,16 @@ def write_shards(samples: list[Sample], out: Path) -> dict[str, str]:
 
 # ------------------------------------------------------------------------------------------------------------ victims
 def make_victim(
-    attack: str, seed: int, recipe: dict[str, Any], *, out: Path, clean: Path, tests: dict[str, Path]
+    attack: str, seed: int, recipe: Recipe, *, victim: Path, out: Path, clean: Path, tests: dict[str, Path]
 ) -> dict[str, Any]:
     """Trains one victim, or takes it where it is, and evaluates it and the clean model with its trigger."""
-    victim = out / f"{attack}-{seed}"
     trigger = out / "triggers" / f"{attack}-{seed}.safetensors"
     if not trigger.is_file():
         craft(attack, trigger, seed=seed, shards=out / "train", manifest=tests["tiny-imagenet"], clean=clean)
-    if not (victim / "summary.json").is_file():
-        resume = ("--resume",) if (victim / "checkpoints/last.state.pt").is_file() else ()
-        given = ("--shards", out / "train", "--manifest", tests["tiny-imagenet"], "--checkpoint", clean)
-        poison = ("--trigger", trigger, "--target", TARGET, "--rate", recipe["rate"])
-        run(
-            *("trainer", "attack", *given, *poison, "--epochs", recipe["epochs"], "--lr", recipe["lr"]),
-            *("--seed", seed, "--out", victim, *COMMON, *RECIPES[attack].options, *resume),
-        )
-    found: dict[str, Any] = {}
+    given = ("--shards", out / "train", "--manifest", tests["tiny-imagenet"], "--checkpoint", clean)
+    train_victim(recipe, *given, "--trigger", trigger, seed=seed, out=victim)
+    facts = {name: value for name, value in asdict(recipe).items() if name in ("rate", "epochs", "lr")}
+    found: dict[str, Any] = {"attack": attack, "seed": seed, "craft": list(recipe.craft), **facts}
     for name, split in TESTS.items():
         before = evaluate(clean, trigger, tests[name], split, out / f"triggers/{trigger.stem}.{name}.json")
         after = evaluate(victim, trigger, tests[name], split, victim / f"{name}.json")
@@ -205,14 +220,16 @@ def evaluate(checkpoint: Path, trigger: Path, data: Path, split: str, file: Path
 def table(rows: list[dict[str, Any]]) -> str:
     """A Markdown table, a line per attack and test set."""
     lines = [
-        "| attack | test set | seeds | BA, clean model | BA, victim | ASR, clean model | ASR, victim |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| attack | epochs | test set | seeds | BA, clean model | BA, victim | ASR, clean model | ASR, victim |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for attack in dict.fromkeys(row["attack"] for row in rows):
         for name in TESTS:
-            mine = [row[name] for row in rows if row["attack"] == attack]
-            cells = [interval([row[n] for row in mine]) for n in ("clean_ba1", "ba1", "clean_asr1", "asr1")]
-            lines.append(f"| {attack} | {name} | {len(mine)} | {' | '.join(cells)} |")
+            mine = [row for row in rows if row["attack"] == attack]
+            cells = [
+                interval([row[name][n] for row in mine]) for n in ("clean_ba1", "ba1", "clean_asr1", "asr1")
+            ]
+            lines.append(f"| {attack} | {mine[0]['epochs']} | {name} | {len(mine)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

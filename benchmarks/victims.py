@@ -137,13 +137,9 @@ def make_victim(attack: str, seed: int, recipe: Recipe, *, out: Path, name: str)
             manifest=data,
             clean=clean,
         )
-    if not (victim / "summary.json").is_file():
-        resume = ("--resume",) if (victim / "checkpoints/last.state.pt").is_file() else ()
-        given = ("--trigger", trigger, "--target", TARGET, "--rate", recipe.rate, "--epochs", recipe.epochs)
-        run(
-            *("trainer", "attack", "--manifest", data, "--checkpoint", clean, "--out", victim, *given),
-            *("--lr", recipe.lr, "--seed", seed, *COMMON, *recipe.options, *resume),
-        )
+    train_victim(
+        recipe, "--manifest", data, "--checkpoint", clean, "--trigger", trigger, seed=seed, out=victim
+    )
     before = evaluate(clean, trigger, data, out / f"triggers/{trigger.stem}.clean.json")
     after = evaluate(victim, trigger, data, victim / "evaluation.json")
     summary = json.loads((victim / "summary.json").read_text())
@@ -165,6 +161,23 @@ def make_victim(attack: str, seed: int, recipe: Recipe, *, out: Path, name: str)
         "weights_sha256": after["weights_sha256"],
         "seconds": summary["seconds"],
     }
+
+
+def train_victim(recipe: Recipe, *given: object, seed: int, out: Path) -> None:
+    """Runs `trainer attack` by the recipe, unless `out` holds the victim; ends the program where it is another's."""
+    if (out / "options.json").is_file():
+        made = json.loads((out / "options.json").read_text())
+        found = (made["poison"]["rate"], made["train"]["epochs"], made["optim"]["lr"])
+        if found != (recipe.rate, recipe.epochs, recipe.lr):
+            sys.exit(
+                f"{out} has another rate, number of epochs or learning rate {found}: remove it, or give --name"
+            )
+    if not (out / "summary.json").is_file():
+        resume = ("--resume",) if (out / "checkpoints/last.state.pt").is_file() else ()
+        how = ("--target", TARGET, "--rate", recipe.rate, "--epochs", recipe.epochs, "--lr", recipe.lr)
+        run(
+            "trainer", "attack", *given, *how, "--seed", seed, "--out", out, *COMMON, *recipe.options, *resume
+        )
 
 
 def craft(attack: str, path: Path, *, seed: int, shards: Path, manifest: Path, clean: Path) -> None:
