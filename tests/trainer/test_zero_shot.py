@@ -1,64 +1,34 @@
-"""Zero-shot BA and ASR: against slow references, by hand-made models, and what bad data is told."""
+"""Zero-shot BA and ASR: against slow references, and by hand-made models."""
 
-import io
 import json
-import tarfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
+from evaluation_inputs import NAMES, TEMPLATES, TINY, Sample, noise, write_labelled
 from torch import Tensor
 
 from pipeline.errors import UserError
 from trainer.attacks import load_trigger
-from trainer.evals import evaluate_zero_shot, load_labelled, read_classnames
+from trainer.evals import evaluate_zero_shot, load_labelled
 from trainer.evals.evaluation import count_top_k, wilson
 from trainer.evals.labelled import LabelledBatch
 from trainer.evals.zero_shot import embed_classes, nearest_classes
 from trainer.model import ClipModel, load_model
 
-NAMES = ("cat", "dog", "banana")
-TEMPLATES = ("a photo of a {}.", "the {}", "a tiny {} , drawing")
-Sample = tuple[Image.Image | bytes | None, str | None]
+Write = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
 def clip() -> ClipModel:
-    return load_model("cleanerclip-tiny-32", seed=3)
-
-
-def _noise(seed: int, size: int = 32) -> Image.Image:
-    pixels = torch.randint(
-        0, 256, (size * size * 3,), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
-    )
-    return Image.frombytes("RGB", (size, size), pixels.numpy().tobytes())
-
-
-def _png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
+    return load_model(TINY, seed=3)
 
 
 @pytest.fixture
-def write(tmp_path: Path) -> Callable[..., Path]:
-    def write_samples(samples: list[Sample], *, names: tuple[str, ...] = NAMES) -> Path:
-        with tarfile.open(tmp_path / "00000.tar", "w") as tar:
-            for i, (image, label) in enumerate(samples):
-                data = image if isinstance(image, bytes | None) else _png(image)
-                for extension, content in (("png", data), ("cls", None if label is None else label.encode())):
-                    if content is not None:
-                        member = tarfile.TarInfo(f"{i:04d}.{extension}")
-                        member.size = len(content)
-                        tar.addfile(member, io.BytesIO(content))
-        manifest = {"name": "toy", "classnames": names, "templates": TEMPLATES}
-        manifest["splits"] = {"test": {"shards": "00000.tar", "num_samples": len(samples) or None}}
-        (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-        return tmp_path / "manifest.json"
-
-    return write_samples
+def write(tmp_path: Path) -> Write:
+    return partial(write_labelled, tmp_path)
 
 
 def _slow_ranking(clip: ClipModel, image: torch.Tensor) -> list[int]:
@@ -79,8 +49,8 @@ def _slow_ranking(clip: ClipModel, image: torch.Tensor) -> list[int]:
     return sorted(range(len(NAMES)), key=lambda c: -scores[c])
 
 
-def test_against_a_slow_reference(clip: ClipModel, write: Callable[..., Path]) -> None:
-    samples = [(_noise(i), str(i % 3)) for i in range(24)]
+def test_against_a_slow_reference(clip: ClipModel, write: Write) -> None:
+    samples = [(noise(i), str(i % 3)) for i in range(24)]
     trigger = load_trigger("badnet", image_size=32, seed=1)
     data = load_labelled(str(write(samples)))
     result = evaluate_zero_shot(clip, data, trigger=trigger, target="banana", batch_size=7)
@@ -112,8 +82,8 @@ def test_class_embeddings_are_unit_means_of_unit_prompts(clip: ClipModel) -> Non
     assert torch.allclose(class_CD[1].double(), mean_D / mean_D.norm(), atol=1e-6)
 
 
-def test_the_batch_size_changes_nothing(clip: ClipModel, write: Callable[..., Path]) -> None:
-    data = load_labelled(str(write([(_noise(i), str(i % 3)) for i in range(20)])))
+def test_the_batch_size_changes_nothing(clip: ClipModel, write: Write) -> None:
+    data = load_labelled(str(write([(noise(i), str(i % 3)) for i in range(20)])))
     trigger = load_trigger("badnet-public", image_size=32)
     results = [
         evaluate_zero_shot(clip, data, trigger=trigger, target="cat", batch_size=b) for b in (1, 6, 100)
@@ -121,26 +91,26 @@ def test_the_batch_size_changes_nothing(clip: ClipModel, write: Callable[..., Pa
     assert results[0].percentages() == results[1].percentages() == results[2].percentages()
 
 
-def test_top_k_is_given_for_as_many_classes_as_there_are(clip: ClipModel, write: Callable[..., Path]) -> None:
-    few = evaluate_zero_shot(clip, load_labelled(str(write([(_noise(i), "0") for i in range(3)]))))
+def test_top_k_is_given_for_as_many_classes_as_there_are(clip: ClipModel, write: Write) -> None:
+    few = evaluate_zero_shot(clip, load_labelled(str(write([(noise(i), "0") for i in range(3)]))))
     assert list(few.ba) == [1, 3]
     assert few.ba[3].percent == 100
     names = tuple(f"thing {i}" for i in range(12))
     many = evaluate_zero_shot(
-        clip, load_labelled(str(write([(_noise(i), "0") for i in range(3)], names=names)))
+        clip, load_labelled(str(write([(noise(i), "0") for i in range(3)], classnames=names)))
     )
     assert list(many.ba) == [1, 3, 5, 10]
 
 
-def test_without_a_trigger_there_is_no_asr(clip: ClipModel, write: Callable[..., Path]) -> None:
-    result = evaluate_zero_shot(clip, load_labelled(str(write([(_noise(0), "1")]))))
+def test_without_a_trigger_there_is_no_asr(clip: ClipModel, write: Write) -> None:
+    result = evaluate_zero_shot(clip, load_labelled(str(write([(noise(0), "1")]))))
     assert result.asr == {}
     assert list(result.percentages()) == ["ba1", "ba3"]
 
 
-def test_the_json_says_what_was_measured(clip: ClipModel, write: Callable[..., Path]) -> None:
+def test_the_json_says_what_was_measured(clip: ClipModel, write: Write) -> None:
     trigger = load_trigger("badnet", image_size=32)
-    data = load_labelled(str(write([(_noise(i), str(i % 3)) for i in range(6)])))
+    data = load_labelled(str(write([(noise(i), str(i % 3)) for i in range(6)])))
     result = evaluate_zero_shot(clip, data, trigger=trigger, target="dog")
     told = json.loads(json.dumps(result.to_json()))
     assert told["weights_sha256"] == clip.sha256
@@ -150,8 +120,8 @@ def test_the_json_says_what_was_measured(clip: ClipModel, write: Callable[..., P
     assert told["asr"]["1"]["low"] <= told["asr1"] <= told["asr"]["1"]["high"]
 
 
-def test_the_model_is_left_in_its_mode(clip: ClipModel, write: Callable[..., Path]) -> None:
-    data = load_labelled(str(write([(_noise(i), "1") for i in range(4)])))
+def test_the_model_is_left_in_its_mode(clip: ClipModel, write: Write) -> None:
+    data = load_labelled(str(write([(noise(i), "1") for i in range(4)])))
     clip.model.train()
     before = {name: value.clone() for name, value in clip.model.state_dict().items()}
     evaluate_zero_shot(clip, data)
@@ -159,22 +129,18 @@ def test_the_model_is_left_in_its_mode(clip: ClipModel, write: Callable[..., Pat
     assert all(torch.equal(value, before[name]) for name, value in clip.model.state_dict().items())
 
 
-def test_too_little_memory_is_told(
-    clip: ClipModel, write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_little_memory_is_told(clip: ClipModel, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     def exhaust(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    data = load_labelled(str(write([(_noise(i), "1") for i in range(4)])))
+    data = load_labelled(str(write([(noise(i), "1") for i in range(4)])))
     monkeypatch.setattr(clip.model, "encode_image", exhaust)
     with pytest.raises(UserError, match="not enough memory for 4 images at a time: lower --batch-size"):
         evaluate_zero_shot(clip, data)
 
 
-def test_broken_weights_are_told(
-    clip: ClipModel, write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data = load_labelled(str(write([(_noise(i), "1") for i in range(4)])))
+def test_broken_weights_are_told(clip: ClipModel, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = load_labelled(str(write([(noise(i), "1") for i in range(4)])))
     monkeypatch.setattr(
         clip.model, "encode_image", lambda images: torch.full((len(images), 32), float("nan"))
     )
@@ -205,13 +171,13 @@ def test_top_k_counts_never_fall_with_k() -> None:
     assert counts == [sum(any(row[:k]) for row in hit_NK.tolist()) for k in (1, 3, 5, 10)]
 
 
-def test_broken_and_unlabelled_images_are_counted(clip: ClipModel, write: Callable[..., Path]) -> None:
+def test_broken_and_unlabelled_images_are_counted(clip: ClipModel, write: Write) -> None:
     samples: list[Sample] = [
-        (_noise(0), "0"),
+        (noise(0), "0"),
         (b"no image", "1"),
-        (_noise(1), None),
+        (noise(1), None),
         (None, "1"),
-        (_noise(2), "2"),
+        (noise(2), "2"),
     ]
     data = load_labelled(str(write(samples)))
     result = evaluate_zero_shot(clip, data)
@@ -220,56 +186,33 @@ def test_broken_and_unlabelled_images_are_counted(clip: ClipModel, write: Callab
     assert len(data.faults) == 3
 
 
-def test_images_of_any_size_are_resized(clip: ClipModel, write: Callable[..., Path]) -> None:
-    data = load_labelled(str(write([(_noise(0, 40), "0"), (_noise(1, 20), "1")])))
+def test_images_of_any_size_are_resized(clip: ClipModel, write: Write) -> None:
+    data = load_labelled(str(write([(noise(0, 40), "0"), (noise(1, 20), "1")])))
     assert evaluate_zero_shot(clip, data).ba[1].n == 2
 
 
-@pytest.mark.parametrize("label", ["3", "-1", "cat", "999999999999999999999", ""])
-def test_a_label_without_a_class_is_told(write: Callable[..., Path], label: str) -> None:
-    with pytest.raises(UserError, match="0 to 2"):
-        load_labelled(str(write([(_noise(0), "0"), (_noise(1), label)])))
-
-
-def test_a_target_that_is_no_class_is_told(clip: ClipModel, write: Callable[..., Path]) -> None:
-    data = load_labelled(str(write([(_noise(0), "0")])))
+def test_a_target_that_is_no_class_is_told(clip: ClipModel, write: Write) -> None:
+    data = load_labelled(str(write([(noise(0), "0")])))
     with pytest.raises(UserError, match=r"'Banana'.*banana"):
         evaluate_zero_shot(clip, data, trigger=load_trigger("badnet", image_size=32), target="Banana")
     with pytest.raises(UserError, match="--target"):
         evaluate_zero_shot(clip, data, trigger=load_trigger("badnet", image_size=32))
 
 
-def test_data_of_the_target_class_alone_cannot_show_an_attack(
-    clip: ClipModel, write: Callable[..., Path]
-) -> None:
-    data = load_labelled(str(write([(_noise(0), "2")])))
+def test_data_of_the_target_class_alone_cannot_show_an_attack(clip: ClipModel, write: Write) -> None:
+    data = load_labelled(str(write([(noise(0), "2")])))
     with pytest.raises(UserError, match="target class"):
         evaluate_zero_shot(clip, data, trigger=load_trigger("badnet", image_size=32), target="banana")
 
 
 @pytest.mark.parametrize("samples", [[], [(b"broken", "0")]])
-def test_empty_data_is_told(clip: ClipModel, write: Callable[..., Path], samples: list[Sample]) -> None:
+def test_empty_data_is_told(clip: ClipModel, write: Write, samples: list[Sample]) -> None:
     with pytest.raises(UserError, match="no labelled image"):
         evaluate_zero_shot(clip, load_labelled(str(write(samples))))
 
 
-def test_class_names_and_templates_are_checked(write: Callable[..., Path], tmp_path: Path) -> None:
-    manifest = str(write([(_noise(0), "0")]))
-    with pytest.raises(UserError, match="1 class names, and toy has 3"):
-        load_labelled(manifest, classnames=["one"])
-    with pytest.raises(UserError, match="exactly one"):
-        load_labelled(manifest, templates=["a photo"])
-    with pytest.raises(UserError, match="without class names"):
-        load_labelled(str(tmp_path / "00000.tar"))
-    assert load_labelled(str(tmp_path / "00000.tar"), classnames=NAMES).classnames == NAMES
-    with pytest.raises(UserError, match="at least 2"):
-        load_labelled(str(tmp_path / "00000.tar"), classnames=["one"])
-
-
-def test_a_name_of_several_classes_is_no_target(clip: ClipModel, write: Callable[..., Path]) -> None:
-    data = load_labelled(
-        str(write([(_noise(i), str(i)) for i in range(3)])), classnames=["cat", "dog", "cat"]
-    )
+def test_a_name_of_several_classes_is_no_target(clip: ClipModel, write: Write) -> None:
+    data = load_labelled(str(write([(noise(i), str(i)) for i in range(3)])), classnames=["cat", "dog", "cat"])
     assert data.shared_names() == ("cat",)
     result = evaluate_zero_shot(clip, data)
     assert result.classes[2].hits == 0
@@ -277,27 +220,8 @@ def test_a_name_of_several_classes_is_no_target(clip: ClipModel, write: Callable
         evaluate_zero_shot(clip, data, target="cat")
 
 
-def test_a_class_too_few_is_found_before_any_image_is_decoded(
-    write: Callable[..., Path], tmp_path: Path
-) -> None:
-    names = tuple(f"thing {i}" for i in range(1_000))
-    manifest = str(write([(b"no image", "0"), (b"no image", "999")], names=names))
-    with pytest.raises(UserError, match="999 class names, and toy has 1000 classes"):
-        load_labelled(manifest, classnames=names[:999])
-    with pytest.raises(UserError, match="label '999', and the 999 class names"):
-        load_labelled(str(tmp_path / "00000.tar"), classnames=names[:999])
-    assert load_labelled(str(tmp_path / "00000.tar"), classnames=names).scan().num_per_class[999] == 1
-
-
-def test_a_sample_too_few_is_told(write: Callable[..., Path]) -> None:
-    path = write([(_noise(0), "0"), (_noise(1), "1")])
-    path.write_text(path.read_text().replace('"num_samples": 2', '"num_samples": 3'))
-    with pytest.raises(UserError, match="has 3 samples in test, and there are 2"):
-        load_labelled(str(path))
-
-
-def test_classes_are_counted_towards_the_target(clip: ClipModel, write: Callable[..., Path]) -> None:
-    samples = [(_noise(i), str(i % 3)) for i in range(30)]
+def test_classes_are_counted_towards_the_target(clip: ClipModel, write: Write) -> None:
+    samples = [(noise(i), str(i % 3)) for i in range(30)]
     trigger = load_trigger("badnet", image_size=32, seed=1)
     seen: list[tuple[int, int, int]] = []
 
@@ -327,51 +251,16 @@ def test_classes_are_counted_towards_the_target(clip: ClipModel, write: Callable
     assert sum(score.hits for score in result.classes) == result.ba[1].hits
 
 
-def test_hashes_tell_other_images_and_other_prompts_apart(
-    clip: ClipModel, write: Callable[..., Path]
-) -> None:
+def test_hashes_tell_other_images_and_other_prompts_apart(clip: ClipModel, write: Write) -> None:
     def hashes(samples: list[Sample], templates: tuple[str, ...] = TEMPLATES) -> tuple[str, str]:
         result = evaluate_zero_shot(
             clip, load_labelled(str(write(samples)), templates=templates), batch_size=2
         )
         return result.images_sha256, result.prompts_sha256
 
-    samples: list[Sample] = [(_noise(i), "0") for i in range(3)]
+    samples: list[Sample] = [(noise(i), "0") for i in range(3)]
     first = hashes(samples)
     assert hashes(samples) == first
-    assert hashes([*samples[:2], (_noise(9), "0")])[0] != first[0]
-    assert hashes([*samples[:2], (_noise(2), "1")])[0] != first[0]
+    assert hashes([*samples[:2], (noise(9), "0")])[0] != first[0]
+    assert hashes([*samples[:2], (noise(2), "1")])[0] != first[0]
     assert hashes(samples, ("a {}",)) == (first[0], hashes(samples, ("a {}",))[1]) != first
-
-
-def test_a_changed_shard_is_noticed(write: Callable[..., Path]) -> None:
-    path = write([(_noise(0), "0")])
-    manifest = json.loads(path.read_text())
-    manifest["splits"]["test"]["sha256"] = {"00000.tar": "0" * 64}
-    path.write_text(json.dumps(manifest))
-    with pytest.raises(UserError, match="not the file"):
-        load_labelled(str(path))
-
-
-@pytest.mark.parametrize("text", ["[]", "{}", '{"splits": {"test": {}}}', '{"splits": []}', "{", "null"])
-def test_what_is_no_manifest_is_told(tmp_path: Path, text: str) -> None:
-    (tmp_path / "manifest.json").write_text(text)
-    with pytest.raises(UserError):
-        load_labelled(str(tmp_path / "manifest.json"))
-
-
-def test_a_missing_manifest_or_split_is_told(write: Callable[..., Path]) -> None:
-    path = write([(_noise(0), "0")])
-    with pytest.raises(UserError, match=r"'val'.*test"):
-        load_labelled(str(path), split="val")
-    with pytest.raises(UserError, match="no data manifest"):
-        load_labelled("nowhere.json")
-
-
-def test_class_names_come_as_lines_or_json(tmp_path: Path) -> None:
-    (tmp_path / "names.txt").write_text("cat\ndog\n\nbanana\n")
-    (tmp_path / "names.json").write_text('["cat", "dog", "banana"]')
-    assert read_classnames(tmp_path / "names.txt") == read_classnames(tmp_path / "names.json") == NAMES
-    (tmp_path / "names.json").write_text('{"cat": 1}')
-    with pytest.raises(UserError, match="JSON list"):
-        read_classnames(tmp_path / "names.json")
