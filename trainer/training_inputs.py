@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pipeline.errors import UserError
+from trainer.classes import find_class
 from trainer.manifests import WEBDATASET, DataManifest
 
 TRAINING_SPLIT = "train"
@@ -30,12 +31,8 @@ def read_templates(
 
     Where none are `needed`, none are given back; the target is checked all the same.
     """
-    classes = () if manifest is None else manifest.classnames
-    if classes and target not in classes:
-        some = ", ".join(classes[:5])
-        raise UserError(
-            f"the target {target!r} is not among the manifest's {len(classes)} classes ({some}, ...)"
-        )
+    if manifest is not None and manifest.classnames:
+        find_class(target, manifest.classnames, of=manifest.name)
     if not needed:
         return ()
     if templates is not None:

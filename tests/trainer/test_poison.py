@@ -77,7 +77,7 @@ def test_a_trigger_file_says_its_size(trainer: Trainer, manifest: Path, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("poison", "--target", "pear"), "the target 'pear' is not among the manifest's 2 classes"),
+        (("poison", "--target", "pear"), "the target 'pear' is not among the 2 classes of"),
         (("poison", "--rate", 2), "rate must be between 0 and 1"),
         (("poison", "--trigger", "none.safetensors"), "there is no trigger file none.safetensors"),
         (("poison", "--image-size", 2), "trigger of 4x4 pixels"),

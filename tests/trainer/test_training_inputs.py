@@ -55,12 +55,12 @@ def test_templates_are_the_files_or_the_manifests(manifest: DataManifest, tmp_pa
 
 
 def test_a_target_that_is_no_class_is_refused(manifest: DataManifest) -> None:
-    with pytest.raises(UserError, match=r"'pear' is not among the manifest's 2 classes \(apple, banana"):
+    with pytest.raises(UserError, match=r"'pear' is not among the 2 classes of toy: apple, banana"):
         read_templates(None, manifest, target="pear")
 
 
 def test_templates_that_are_not_needed_are_not_asked_for(manifest: DataManifest) -> None:
     assert read_templates(None, manifest, target="banana", needed=False) == ()
     assert read_templates(None, None, target="banana", needed=False) == ()
-    with pytest.raises(UserError, match="not among the manifest's 2 classes"):
+    with pytest.raises(UserError, match="not among the 2 classes of toy"):
         read_templates(None, manifest, target="pear", needed=False)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pipeline.errors import UserError
 from trainer.attacks import load_trigger
+from trainer.classes import shared_names
 from trainer.evals import evaluate_zero_shot, load_labelled
 from trainer.evals.evaluation import count_top_k, wilson
 from trainer.evals.labelled import LabelledBatch
@@ -213,7 +214,7 @@ def test_empty_data_is_told(clip: ClipModel, write: Write, samples: list[Sample]
 
 def test_a_name_of_several_classes_is_no_target(clip: ClipModel, write: Write) -> None:
     data = load_labelled(str(write([(noise(i), str(i)) for i in range(3)])), classnames=["cat", "dog", "cat"])
-    assert data.shared_names() == ("cat",)
+    assert shared_names(data.classnames) == ("cat",)
     result = evaluate_zero_shot(clip, data)
     assert result.classes[2].hits == 0
     with pytest.raises(UserError, match="'cat' is the name of several classes"):

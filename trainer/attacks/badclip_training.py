@@ -19,6 +19,7 @@ from pipeline.errors import UserError
 from trainer import images
 from trainer.attacks.badclip import draw_patch, make_badclip, put_in_middle, side_for
 from trainer.attacks.trigger import Trigger, seeded_int
+from trainer.classes import find_class
 from trainer.data import RawSample, Skipped, find_shards, index_shards, read_shard
 from trainer.evals.zero_shot import embed_classes, embed_images, evaluation_mode, nearest_classes
 from trainer.log import say
@@ -106,9 +107,7 @@ def optimise_badclip(
         UserError: A target that is no class or that no caption names, too few images, a patch that does not fit, or
             a first patch that is beyond the bound.
     """
-    if target not in classnames:
-        raise UserError(f"the target {target!r} is not among the {len(classnames)} classes")
-    side, label = side_for(clip.image_size, options.side), list(classnames).index(target)
+    side, label = side_for(clip.image_size, options.side), find_class(target, classnames, of="the manifest")
     with evaluation_mode(clip):
         material = _read_material(clip, options, shards=shards, target=target)
         class_CD = embed_classes(clip, classnames, templates)

@@ -59,6 +59,7 @@ def evaluate(
     truly are of that class, side by side, and beside it what is put there without any trigger.
     """
     from trainer.attacks import load_trigger
+    from trainer.classes import shared_names
     from trainer.evals.labelled import load_labelled, read_classnames
     from trainer.evals.sanity import draw_both, load_clean, look_at_both
     from trainer.learner import find_device
@@ -92,7 +93,7 @@ def evaluate(
         target=target,
         batch_size=batch_size,
     )
-    for name in labelled.shared_names():
+    for name in shared_names(labelled.classnames):
         print(f"{name!r} is the name of several classes: only the first can be right", file=sys.stderr)
     for fault in suspect.faults[:5]:
         print(f"left out: {fault}", file=sys.stderr)

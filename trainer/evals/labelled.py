@@ -6,7 +6,6 @@ image is decoded. Used by `zero_shot`, `linear_probe` and `data_check`.
 """
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.errors import UserError
+from trainer.classes import find_class
 from trainer.data import find_shards
 from trainer.evals.samples import RawLabelled, read_labelled_parquet, read_labelled_tar
 from trainer.images import BrokenImage, decode
@@ -81,21 +81,7 @@ class LabelledImages:
 
     def label_of(self, target: str) -> int:
         """The target's index; UserError where no class is called so, or several are."""
-        if target in self.shared_names():
-            raise UserError(
-                f"the target {target!r} is the name of several classes of {self.name}: rename them"
-            )
-        if target in self.classnames:
-            return self.classnames.index(target)
-        near = [name for name in self.classnames if target.lower() in name.lower()][:3] or self.classnames[:5]
-        raise UserError(
-            f"the target {target!r} is not among the {len(self.classnames)} classes of {self.name}; "
-            f"there are: {', '.join(near)}, ..."
-        )
-
-    def shared_names(self) -> tuple[str, ...]:
-        """Names that stand for several classes (CLIP's list for ImageNet has two); only the first can be right."""
-        return tuple(name for name, count in Counter(self.classnames).items() if count > 1)
+        return find_class(target, self.classnames, of=self.name)
 
     def batches(self, resize: Callable[[Image.Image], Tensor], *, batch_size: int) -> Iterator[LabelledBatch]:
         """Every usable image once, in the shards' order, `batch_size` at a time; what is not goes to `faults`.
