@@ -130,7 +130,7 @@ def make_victim(attack: str, seed: int, recipe: Recipe, *, out: Path, name: str)
     )
     if not trigger.is_file():
         craft(
-            attack,
+            recipe,
             trigger,
             seed=0 if recipe.learned else seed,
             shards=out / "data/train",
@@ -180,10 +180,10 @@ def train_victim(recipe: Recipe, *given: object, seed: int, out: Path) -> None:
         )
 
 
-def craft(attack: str, path: Path, *, seed: int, shards: Path, manifest: Path, clean: Path) -> None:
-    """Writes the attack's trigger; a learned one from the clean model and the shards."""
+def craft(recipe: Recipe, path: Path, *, seed: int, shards: Path, manifest: Path, clean: Path) -> None:
+    """Writes the recipe's trigger; a learned one from the clean model and the shards."""
     places = {"shards": shards, "manifest": manifest, "clean": clean}
-    given = [str(word).format(**places) for word in RECIPES[attack].craft]
+    given = [str(word).format(**places) for word in recipe.craft]
     run("trainer", "craft-trigger", *given, "--out", path, "--image-size", IMAGE_SIZE, "--seed", seed)
 
 
