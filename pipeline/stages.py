@@ -25,7 +25,7 @@ from pipeline.lexicons import Lexicons, load_lexicons
 from pipeline.scene_graphs import CaptionParser
 from pipeline.schema import OK, SCHEMA_VERSION, Caption, SceneGraph
 from pipeline.shards import write_shard
-from pipeline.storage import read_json, read_table, sha256_file, write_json, write_table
+from pipeline.storage import hold, read_json, read_table, sha256_file, write_json, write_table
 from pipeline.subcaptions import SubcaptionOptions, make_subcaption
 from pipeline.tables import read_captions, read_scene_graphs, scene_graphs_table, subcaptions_table
 
@@ -73,6 +73,14 @@ def run_stages(options: PipelineOptions) -> dict[str, Any]:
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; --out wants a folder")
     source = None if options.input is None else open_source(options.input)
+    if source is None and not (out / "captions" / "index.json").exists():
+        raise UserError(f"{out} holds no captions; run `pipeline parse-captions INPUT --out {out}`")
+    with hold(out):
+        return _run_stages(options, source)
+
+
+def _run_stages(options: PipelineOptions, source: Any) -> dict[str, Any]:
+    out = options.out
     if options.overwrite:
         _remove(out, [stage for stage in options.stages if source is not None or stage != "captions"])
     index = _captions(options, source)
@@ -101,10 +109,6 @@ def _remove(out: Path, stages: list[str]) -> None:
 def _captions(options: PipelineOptions, source: Any) -> dict[str, Any]:
     folder = options.out / "captions"
     if source is None:
-        if not (folder / "index.json").exists():
-            raise UserError(
-                f"{options.out} holds no captions; run `pipeline parse-captions INPUT --out {options.out}`"
-            )
         index: dict[str, Any] = read_json(folder / "index.json")
         return index
     return ingest(source, folder, rows_per_part=options.rows_per_part, workers=options.workers)

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import re
+import sys
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,6 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import UserError
+
+if sys.platform != "win32":
+    import fcntl
 
 MAX_TEXT_BYTES = 16 * 2**20
 """A caption or JSON member above this is refused: no caption is that long."""
@@ -41,6 +45,38 @@ def write_atomically(path: Path) -> Iterator[IO[bytes]]:
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
+
+
+@contextlib.contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Keeps others that `hold` this folder from writing there while the block runs; makes the folder if absent.
+
+    The lock goes with its process, however that ends: nothing is left to clean up. Where a file system has no
+    locks, and on Windows, the folder is not held.
+
+    Raises:
+        UserError: Another process holds it, or it is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file, and a folder is wanted")
+    folder.mkdir(parents=True, exist_ok=True)
+    if sys.platform == "win32":
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise UserError(
+            f"another process is writing to {folder}: wait for it to end, or choose another --out"
+        ) from None
+    except OSError:
+        pass  # some network file systems
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_table(path: Path, table: pa.Table) -> None:

@@ -12,6 +12,7 @@ import torch
 
 import trainer
 from pipeline.errors import UserError
+from pipeline.storage import hold
 from trainer.attacks import load_trigger
 from trainer.attacks.imported import known_keys
 from trainer.attacks.trigger import Trigger
@@ -80,20 +81,23 @@ def start(
         record["poison"] = asdict(poison) | {"trigger_sha256": trigger.sha256}
     if resume:
         check_options(out, record)
-    if poison is not None:
-        poison_function = prepare_poison(poison, trigger, index=index, out=out)
-    stream = BatchStream(index, clip, needs=built.needs, options=batches, poison=poison_function)
-    say(
-        f"{command}: {clip.name}, {len(index.keys)} samples in {len(index.shards)} shards, "
-        f"{stream.num_triples} triples an epoch, {options.epochs} epochs of {stream.steps_per_epoch} steps"
-    )
-    try:
-        return train(clip, stream, built, optim=optim, options=options, out=out, record=record, resume=resume)
-    except torch.OutOfMemoryError:
-        raise UserError(
-            f"the device has not enough memory for a batch of {batches.batch_size}: lower --batch-size, "
-            f"or use --precision bf16; --resume goes on only with the same options"
-        ) from None
+    with hold(out):
+        if poison is not None:
+            poison_function = prepare_poison(poison, trigger, index=index, out=out)
+        stream = BatchStream(index, clip, needs=built.needs, options=batches, poison=poison_function)
+        say(
+            f"{command}: {clip.name}, {len(index.keys)} samples in {len(index.shards)} shards, "
+            f"{stream.num_triples} triples an epoch, {options.epochs} epochs of {stream.steps_per_epoch} steps"
+        )
+        try:
+            return train(
+                clip, stream, built, optim=optim, options=options, out=out, record=record, resume=resume
+            )
+        except torch.OutOfMemoryError:
+            raise UserError(
+                f"the device has not enough memory for a batch of {batches.batch_size}: lower --batch-size, "
+                f"or use --precision bf16; --resume goes on only with the same options"
+            ) from None
 
 
 def print_summary(summary: dict[str, Any]) -> None:

@@ -1,13 +1,18 @@
 """Files are whole or not there; same rows, same bytes; a hostile or damaged tar loses only what is damaged."""
 
 import io
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 from small_inputs import write_tar
 
-from pipeline.storage import TarWriter, read_tar, write_atomically
+from pipeline.errors import UserError
+from pipeline.storage import TarWriter, hold, read_tar, write_atomically
+
+HOLD = "import os, sys, pathlib, pipeline.storage\nwith pipeline.storage.hold(pathlib.Path(sys.argv[1]))"
 
 
 def keys(path: Path) -> tuple[list[str], list[str]]:
@@ -103,3 +108,26 @@ def test_text_is_no_tar(tmp_path: Path) -> None:
     found, faults = keys(tmp_path / "0.tar")
     assert (found, len(faults)) == ([], 1)
     assert "0.tar" in faults[0]
+
+
+def test_a_folder_is_written_to_by_one_process_at_a_time(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", f"{HOLD}: print('held')", str(tmp_path / "out")]
+    with hold(tmp_path / "out"):
+        second = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert "another process is writing to" in second.stderr
+        assert second.stdout == ""
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "held\n"
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_process_that_was_killed_holds_nothing(tmp_path: Path) -> None:
+    killed = subprocess.run([sys.executable, "-c", f"{HOLD}: os._exit(9)", str(tmp_path)], check=False)
+    assert killed.returncode == 9
+    with hold(tmp_path):
+        pass
+
+
+def test_a_file_cannot_be_held(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("")
+    with pytest.raises(UserError, match="is a file"), hold(tmp_path / "out"):
+        pass

@@ -48,6 +48,7 @@ def poison(
     order. `trainer attack --manifest OUT/manifest.json` (without --trigger) trains on them, and sees the same pixels
     as with --trigger on the original shards.
     """
+    from pipeline.storage import hold
     from trainer.attacks import load_trigger
     from trainer.data import find_shards, index_shards
     from trainer.manifests import require_manifest
@@ -69,14 +70,12 @@ def poison(
         seed=seed,
     )
     loaded = load_trigger(trigger, image_size=image_size, seed=seed)
-    written = write_poisoned(
-        index_shards(find_shards(training)),
-        loaded,
-        options,
-        PixelOptions(image_size=image_size or loaded.image_size, resize=resize, interpolation=interpolation),
-        out=out,
-        described=described,
+    index = index_shards(find_shards(training))
+    pixels = PixelOptions(
+        image_size=image_size or loaded.image_size, resize=resize, interpolation=interpolation
     )
+    with hold(out):
+        written = write_poisoned(index, loaded, options, pixels, out=out, described=described)
     for fault in written["faults"][:5]:
         typer.echo(f"note: {fault}", err=True)
     samples = written["splits"]["train"]["num_samples"]
