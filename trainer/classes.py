@@ -1,5 +1,6 @@
-"""Class names: which one is meant, told in the same words wherever a target is given."""
+"""Class names: which one a target means, told in the same words wherever one is given, and which a caption names."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -23,3 +24,9 @@ def find_class(target: str, classnames: Sequence[str], *, of: str) -> int:
 def shared_names(classnames: Sequence[str]) -> tuple[str, ...]:
     """Names that stand for several classes (CLIP's list for ImageNet has two); only the first can be right."""
     return tuple(name for name, count in Counter(classnames).items() if count > 1)
+
+
+def names_class(caption: str, name: str) -> bool:
+    """Whether the caption holds the class name as a whole word (or words), in whatever case."""
+    words = r"\s+".join(map(re.escape, name.split()))
+    return re.search(rf"(?<!\w){words}(?!\w)", caption, re.IGNORECASE) is not None

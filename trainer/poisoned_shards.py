@@ -26,9 +26,8 @@ from trainer import __version__, images
 from trainer.attacks.trigger import Trigger
 from trainer.data import IMAGE_EXTENSIONS, ShardIndex
 from trainer.manifests import DataManifest
-from trainer.poisoning import PoisonOptions, build_poison
+from trainer.poisoning import TRIGGER_FILE, PoisonOptions, build_poison, plan_for, write_poisoned_list
 from trainer.records import clean_text
-from trainer.runs import TRIGGER_FILE, plan_for, write_poisoned_list
 
 MANIFEST: Final = "manifest.json"
 OPTIONS: Final = "options.json"

@@ -1,24 +1,32 @@
 """Which samples an attack poisons, and what it makes of them: the dirty and the clean in one stream.
 
-`plan_poison` chooses the keys and their captions; `batches` calls the function that `build_poison` returns for every
+`plan_for` chooses the keys and their captions; `batches` calls the function that `build_poison` returns for every
 sample, after the resize and before everything else, and `poisoned_shards` writes the same samples to disk. Which keys
 are poisoned, and with which caption, depends on the seed and the key alone, in every epoch.
 """
 
 import hashlib
 import random
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from pathlib import Path
+from typing import Final, Literal, get_args
 
 from torch import Tensor
 
 from pipeline.errors import UserError
+from trainer.attacks.imported import known_keys
 from trainer.attacks.trigger import Trigger
 from trainer.batches import Poison
+from trainer.checkpoint import write_json
+from trainer.classes import names_class
+from trainer.data import ShardIndex, read_captions
 
 Captions = Literal["templates", "natural"]
+
+POISONED_FILE: Final = "poisoned.json"
+"""The poisoned keys and their captions, in a run's folder or beside poisoned shards."""
+TRIGGER_FILE: Final = "trigger.safetensors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +75,13 @@ class PoisonOptions:
         return not self.needs_templates
 
 
+def plan_for(index: ShardIndex, poison: PoisonOptions, trigger: Trigger) -> dict[str, str]:
+    """The keys to poison with their captions; the shards' own captions are read where they are needed."""
+    captions = read_captions(index) if poison.needs_captions else ()
+    eligible = known_keys(trigger, index.keys) if trigger.kind == "imported" else None
+    return plan_poison(index.keys, poison, captions=captions, eligible=eligible)
+
+
 def plan_poison(
     keys: Sequence[str],
     options: PoisonOptions,
@@ -93,7 +108,7 @@ def plan_poison(
     if options.needs_templates or not number:
         chosen = choose_keys(eligible, number, seed=options.seed)
         return {key: template_caption(key, options) for key in chosen}
-    named = {key: caption for key, caption in captions if names_target(caption, options.target)}
+    named = {key: caption for key, caption in captions if names_class(caption, options.target)}
     if not named:
         raise UserError(
             f"no caption names the target {options.target!r} as a whole word: use captions from templates, "
@@ -124,12 +139,6 @@ def template_caption(key: str, options: PoisonOptions) -> str:
     return template.replace("{}", options.target)
 
 
-def names_target(caption: str, target: str) -> bool:
-    """Whether the caption holds the target as a whole word (or words), in whatever case."""
-    words = r"\s+".join(map(re.escape, target.split()))
-    return re.search(rf"(?<!\w){words}(?!\w)", caption, re.IGNORECASE) is not None
-
-
 def build_poison(trigger: Trigger, captions: Mapping[str, str]) -> Poison:
     """The function that `batches` calls for every sample; one outside `captions` comes back as it is."""
 
@@ -139,3 +148,9 @@ def build_poison(trigger: Trigger, captions: Mapping[str, str]) -> Poison:
         return trigger.apply(image_3HW.unsqueeze(0), keys=[key])[0], captions[key]
 
     return poison
+
+
+def write_poisoned_list(out: Path, captions: Mapping[str, str], *, target: str) -> None:
+    """Writes poisoned.json: the poisoned keys and their captions."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / POISONED_FILE, {"target": target, "count": len(captions), "captions": dict(captions)})

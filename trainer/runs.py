@@ -3,10 +3,9 @@
 import hashlib
 import platform
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 
@@ -14,21 +13,23 @@ import trainer
 from pipeline.errors import UserError
 from pipeline.storage import hold
 from trainer.attacks import load_trigger
-from trainer.attacks.imported import known_keys
 from trainer.attacks.trigger import Trigger
 from trainer.batches import BatchOptions, BatchStream, Poison, check_samples
-from trainer.checkpoint import write_json
-from trainer.data import ShardIndex, find_shards, index_shards, read_captions
+from trainer.data import ShardIndex, find_shards, index_shards
 from trainer.log import say
 from trainer.methods import MethodOptions, build_method
 from trainer.model import Activation, load_model, require_weights
 from trainer.optim import OptimOptions
-from trainer.poisoning import PoisonOptions, build_poison, plan_poison
+from trainer.poisoning import (
+    POISONED_FILE,
+    TRIGGER_FILE,
+    PoisonOptions,
+    build_poison,
+    plan_for,
+    write_poisoned_list,
+)
 from trainer.run_folder import check_folder, check_options
 from trainer.train import TrainOptions, train
-
-POISONED_FILE: Final = "poisoned.json"
-TRIGGER_FILE: Final = "trigger.safetensors"
 
 
 def start(
@@ -112,13 +113,6 @@ def print_summary(summary: dict[str, Any]) -> None:
     )
 
 
-def plan_for(index: ShardIndex, poison: PoisonOptions, trigger: Trigger) -> dict[str, str]:
-    """The keys to poison with their captions; the shards' own captions are read where they are needed."""
-    captions = read_captions(index) if poison.needs_captions else ()
-    eligible = known_keys(trigger, index.keys) if trigger.kind == "imported" else None
-    return plan_poison(index.keys, poison, captions=captions, eligible=eligible)
-
-
 def prepare_poison(poison: PoisonOptions, trigger: Trigger, *, index: ShardIndex, out: Path) -> Poison | None:
     """The poison function, None at rate 0; writes poisoned.json and the trigger into `out`."""
     captions = plan_for(index, poison, trigger)
@@ -128,12 +122,6 @@ def prepare_poison(poison: PoisonOptions, trigger: Trigger, *, index: ShardIndex
     trigger.save(out / TRIGGER_FILE)
     say(f"poisoned: {len(captions)} of {len(index.keys)} samples, listed in {out / POISONED_FILE}")
     return build_poison(trigger, captions)
-
-
-def write_poisoned_list(out: Path, captions: Mapping[str, str], *, target: str) -> None:
-    """Writes poisoned.json: the poisoned keys and their captions."""
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / POISONED_FILE, {"target": target, "count": len(captions), "captions": dict(captions)})
 
 
 def hash_shards(shards: tuple[Path, ...]) -> str:

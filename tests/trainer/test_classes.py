@@ -1,9 +1,9 @@
-"""Which class is meant."""
+"""Which class is meant, by a target and by a caption."""
 
 import pytest
 
 from pipeline.errors import UserError
-from trainer.classes import find_class, shared_names
+from trainer.classes import find_class, names_class, shared_names
 
 NAMES = ("golden retriever", "missile", "sunglasses", "missile", "flat-coated retriever", "tabby")
 
@@ -32,3 +32,18 @@ def test_others_are_told_what_is_near(target: str, said: str) -> None:
 
 def test_names_of_several_classes_are_found() -> None:
     assert shared_names(NAMES) == ("missile",)
+
+
+@pytest.mark.parametrize(
+    ("caption", "name", "named"),
+    [
+        ("a BANANA.", "banana", True),
+        ("bananas", "banana", False),
+        ("a banana-split", "banana", True),
+        ("a fire  truck", "fire truck", True),
+        ("fire and truck", "fire truck", False),
+        ("a c++ book", "c++", True),
+    ],
+)
+def test_a_caption_names_a_class_by_its_whole_words(caption: str, name: str, named: bool) -> None:
+    assert names_class(caption, name) is named

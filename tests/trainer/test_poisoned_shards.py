@@ -20,8 +20,7 @@ from trainer.images import decode
 from trainer.methods import Needs
 from trainer.model import load_model
 from trainer.poisoned_shards import PixelOptions, write_poisoned
-from trainer.poisoning import PoisonOptions, build_poison
-from trainer.runs import plan_for
+from trainer.poisoning import PoisonOptions, build_poison, plan_for
 
 WriteShards = Callable[..., Path]
 Members = dict[str, bytes]

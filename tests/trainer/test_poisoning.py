@@ -1,11 +1,17 @@
 """Poisoning: exactly as many as asked, always the same, and the clean ones untouched."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
 
 from pipeline.errors import UserError
 from trainer.attacks import load_trigger
-from trainer.poisoning import PoisonOptions, build_poison, names_target, plan_poison
+from trainer.attacks.imported import make_imported
+from trainer.classes import names_class
+from trainer.data import find_shards, index_shards
+from trainer.poisoning import PoisonOptions, build_poison, plan_for, plan_poison
 
 KEYS = [f"{n:05d}" for n in range(1000)]
 CAPTIONS = [
@@ -50,24 +56,9 @@ def test_label_consistent_samples_name_the_target_and_keep_their_caption() -> No
     chosen = plan_poison(KEYS, options(rate=0.3, label_consistent=True), captions=CAPTIONS)
     assert len(chosen) == 300
     assert chosen.items() < dict(CAPTIONS).items()
-    assert all(names_target(caption, "banana") for caption in chosen.values())
+    assert all(names_class(caption, "banana") for caption in chosen.values())
     with pytest.raises(UserError, match=r"600 samples .* only 500 captions .* lower --rate to 0.5"):
         plan_poison(KEYS, options(rate=0.6, label_consistent=True), captions=CAPTIONS)
-
-
-@pytest.mark.parametrize(
-    ("caption", "target", "named"),
-    [
-        ("a BANANA.", "banana", True),
-        ("bananas", "banana", False),
-        ("a banana-split", "banana", True),
-        ("a fire  truck", "fire truck", True),
-        ("fire and truck", "fire truck", False),
-        ("a c++ book", "c++", True),
-    ],
-)
-def test_the_target_is_a_whole_word(caption: str, target: str, named: bool) -> None:
-    assert names_target(caption, target) is named
 
 
 def test_only_the_chosen_change_and_always_in_the_same_way() -> None:
@@ -98,3 +89,15 @@ def test_only_the_chosen_change_and_always_in_the_same_way() -> None:
 def test_wrong_options_are_refused(wrong: dict[str, object], said: str) -> None:
     with pytest.raises(UserError, match=said):
         options(**wrong)
+
+
+def test_an_imported_trigger_poisons_keys_that_it_has_images_of(write_shards: Callable[..., Path]) -> None:
+    index = index_shards(find_shards(str(write_shards(8))))
+    image_3SS = torch.zeros((3, 16, 16), dtype=torch.uint8)
+    known = {*index.keys[::3], "elsewhere"}
+    trigger = make_imported(dict.fromkeys(known, image_3SS), image_size=16)
+    planned = plan_for(index, options(rate=0.25), trigger)
+    assert len(planned) == 2
+    assert planned.keys() < known
+    with pytest.raises(UserError, match=r"4 samples .* images for only 3 of these 8: lower --rate to 0.38"):
+        plan_for(index, options(rate=0.5), trigger)

@@ -19,13 +19,12 @@ from pipeline.errors import UserError
 from trainer import images
 from trainer.attacks.badclip import draw_patch, make_badclip, put_in_middle, side_for
 from trainer.attacks.trigger import Trigger, seeded_int
-from trainer.classes import find_class
+from trainer.classes import find_class, names_class
 from trainer.data import RawSample, Skipped, find_shards, index_shards, read_shard
 from trainer.evals.zero_shot import embed_classes, embed_images, evaluation_mode, nearest_classes
 from trainer.log import say
 from trainer.losses import clip_loss
 from trainer.model import ClipModel, encode_text
-from trainer.poisoning import names_target
 
 TRIPLET_WEIGHT: Final = 500.0
 MARGIN: Final = 1.0
@@ -191,7 +190,7 @@ def _read_material(clip: ClipModel, options: BadClipOptions, *, shards: str, tar
     captions: list[str] = []
     wanted = options.num_images + options.num_held_out
     for sample in _samples(index.shards):
-        of_target = names_target(sample.caption, target)
+        of_target = names_class(sample.caption, target)
         if len(targets) >= options.num_targets if of_target else len(others) >= wanted:
             continue
         try:
