@@ -7,6 +7,7 @@ the shipped ones must say, and what any other may. Read by `training_inputs` and
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -92,6 +93,17 @@ def require_manifest(source: str, *, root: Path | None = None) -> DataManifest:
     if manifest is None:
         raise UserError(f"there is no data manifest {source}; shipped ones: {', '.join(shipped_names())}")
     return manifest
+
+
+@cache
+def default_templates() -> tuple[str, ...]:
+    """CLIP's 80 templates for ImageNet: prompts, and captions of poisoned samples, where no others are given."""
+    path = _find_shipped("imagenet1k")
+    if path is None:
+        raise UserError(
+            "the shipped data manifests are missing: install the package again, or give --templates"
+        )
+    return read_manifest(path).templates
 
 
 def _find_shipped(name: str) -> Path | None:

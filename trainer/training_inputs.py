@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pipeline.errors import UserError
 from trainer.classes import find_class
-from trainer.manifests import WEBDATASET, DataManifest
+from trainer.manifests import WEBDATASET, DataManifest, default_templates
 
 TRAINING_SPLIT = "train"
 
@@ -27,7 +27,7 @@ def training_shards(shards: str | None, manifest: DataManifest | None) -> str:
 def read_templates(
     templates: Path | None, manifest: DataManifest | None, *, target: str, needed: bool = True
 ) -> tuple[str, ...]:
-    """Caption templates: the file's lines, else the manifest's; the target must be among the manifest's classes.
+    """Caption templates: the file's lines, else the manifest's, else ImageNet's; the target must be among its classes.
 
     Where none are `needed`, none are given back; the target is checked all the same.
     """
@@ -37,11 +37,7 @@ def read_templates(
         return ()
     if templates is not None:
         return read_lines(templates)
-    if manifest is None or not manifest.templates:
-        raise UserError(
-            "which captions do poisoned samples get? give --templates FILE, or --manifest with templates"
-        )
-    return manifest.templates
+    return (manifest.templates if manifest is not None else ()) or default_templates()
 
 
 def read_lines(path: Path) -> tuple[str, ...]:

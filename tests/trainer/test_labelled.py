@@ -10,6 +10,7 @@ from evaluation_inputs import NAMES, noise, write_labelled
 
 from pipeline.errors import UserError
 from trainer.evals import load_labelled, read_classnames
+from trainer.manifests import default_templates
 
 Write = Callable[..., Path]
 
@@ -33,7 +34,9 @@ def test_class_names_and_templates_are_checked(write: Write, tmp_path: Path) -> 
         load_labelled(manifest, templates=["a photo"])
     with pytest.raises(UserError, match="without class names"):
         load_labelled(str(tmp_path / "00000.tar"))
-    assert load_labelled(str(tmp_path / "00000.tar"), classnames=NAMES).classnames == NAMES
+    shards = load_labelled(str(tmp_path / "00000.tar"), classnames=NAMES)
+    assert shards.classnames == NAMES
+    assert shards.templates == default_templates()
     with pytest.raises(UserError, match="at least 2"):
         load_labelled(str(tmp_path / "00000.tar"), classnames=["one"])
 

@@ -1,6 +1,7 @@
 """What the shards, the manifest and the templates mean to a command that trains or poisons."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,12 +45,16 @@ def test_a_set_without_training_shards_is_told(name: str, said: str) -> None:
         training_shards(None, require_manifest(name))
 
 
-def test_templates_are_the_files_or_the_manifests(manifest: DataManifest, tmp_path: Path) -> None:
+def test_templates_are_the_files_or_the_manifests_or_the_fields(
+    manifest: DataManifest, tmp_path: Path
+) -> None:
     (tmp_path / "templates.txt").write_text("the {}\n\n  one {}!  \n")
     assert read_templates(tmp_path / "templates.txt", manifest, target="banana") == ("the {}", "one {}!")
     assert read_templates(None, manifest, target="banana") == ("a photo of a {}.",)
-    with pytest.raises(UserError, match="which captions do poisoned samples get"):
-        read_templates(None, None, target="banana")
+    of_the_field = require_manifest("imagenet1k").templates
+    assert read_templates(None, None, target="banana") == of_the_field
+    assert read_templates(None, replace(manifest, templates=()), target="banana") == of_the_field
+    assert len(of_the_field) == 80
     with pytest.raises(UserError, match="cannot be read"):
         read_templates(tmp_path / "none.txt", None, target="banana")
 

@@ -15,9 +15,8 @@ from trainer.attacks.badclip_training import BadClipOptions, optimise_badclip
 from trainer.attacks.imported import import_images
 from trainer.attacks.ssba_training import SsbaOptions, train_ssba
 from trainer.attacks.trigger import Trigger
-from trainer.evals.labelled import DEFAULT_TEMPLATES
 from trainer.learner import find_device
-from trainer.manifests import DataManifest, require_manifest
+from trainer.manifests import DataManifest, default_templates, require_manifest
 from trainer.model import load_model, require_weights
 from trainer.training_inputs import training_shards
 
@@ -109,7 +108,7 @@ def _learn_badclip(
         shards=shards,
         target=sources.target,
         classnames=described.classnames,
-        templates=described.templates or DEFAULT_TEMPLATES,
+        templates=described.templates or default_templates(),
         seed=seed,
     )
 

@@ -22,7 +22,13 @@ Root = Annotated[
 Classnames = Annotated[
     Path | None, typer.Option("--classnames", help="Class names, one a line or a JSON list.")
 ]
-Templates = Annotated[Path | None, typer.Option("--templates", help="Prompts, one a line, {} for the class.")]
+Templates = Annotated[
+    Path | None,
+    typer.Option(
+        "--templates",
+        help="Prompts, one a line, {} for the class. Default: the manifest's, or ImageNet's 80.",
+    ),
+]
 TriggerName = Annotated[
     str | None, typer.Option("--trigger", help="A trigger's name or file; without one, BA alone.")
 ]

@@ -92,7 +92,10 @@ Manifest = Annotated[
 ]
 Templates = Annotated[
     Path | None,
-    typer.Option("--templates", help="Captions for poisoned samples, one a line, {} for the class."),
+    typer.Option(
+        "--templates",
+        help="Captions for poisoned samples, one a line, {} for the class. Default: the manifest's, or ImageNet's 80.",
+    ),
 ]
 Captions = Annotated[
     Literal["templates", "natural"],

@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 import torch
 from PIL import Image
@@ -20,15 +19,14 @@ from trainer.classes import find_class
 from trainer.data import find_shards
 from trainer.evals.samples import RawLabelled, read_labelled_parquet, read_labelled_tar
 from trainer.images import BrokenImage, decode
-from trainer.manifests import PARQUET, WEBDATASET, DataManifest, check_hashes, open_manifest
-
-DEFAULT_TEMPLATES: Final = (
-    "a photo of a {}.",
-    "a picture of a {}.",
-    "a drawing of a {}.",
-    "an image of the {}.",
+from trainer.manifests import (
+    PARQUET,
+    WEBDATASET,
+    DataManifest,
+    check_hashes,
+    default_templates,
+    open_manifest,
 )
-"""For shards that come without a manifest's templates."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +189,7 @@ def load_labelled(
         name=source,
         shards=find_shards(source),
         classnames=tuple(classnames),
-        templates=tuple(DEFAULT_TEMPLATES if templates is None else templates),
+        templates=tuple(default_templates() if templates is None else templates),
     )
     data.scan()
     return data
@@ -222,7 +220,7 @@ def describe_labelled(
         name=manifest.name,
         shards=manifest.files(split),
         classnames=names,
-        templates=tuple(manifest.templates or DEFAULT_TEMPLATES if templates is None else templates),
+        templates=tuple(manifest.templates or default_templates() if templates is None else templates),
         columns=manifest.columns if parquet else None,
         class_ids=manifest.class_ids or (manifest.classnames if parquet else ()),
     )
