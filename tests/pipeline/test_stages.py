@@ -17,7 +17,7 @@ from small_inputs import image_bytes, write_tar
 from pipeline.captions import InputOptions
 from pipeline.errors import UserError
 from pipeline.stages import PipelineOptions, run_stages
-from pipeline.storage import read_table
+from pipeline.storage import hold, read_table
 from pipeline.subcaptions import SubcaptionOptions
 from pipeline.verify import verify
 
@@ -112,6 +112,12 @@ def test_killed_run_continues_to_the_same_bytes(tmp_path: Path) -> None:
         [*command, "--workers", "2", "--out", str(tmp_path / "straight")], check=True, capture_output=True
     )
     assert hashes(out) == hashes(tmp_path / "straight")
+
+
+def test_a_folder_that_another_process_writes_to_is_refused(tmp_path: Path) -> None:
+    with hold(tmp_path / "out"), pytest.raises(UserError, match="another process is writing to"):
+        run(tsv(tmp_path, captions(5)), tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_other_options_are_refused_and_overwrite_makes_again(tmp_path: Path) -> None:

@@ -13,13 +13,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from evaluation_inputs import Trainer, run_trainer
 
+from pipeline.storage import hold
 from trainer import cli, runs
 
 WriteShards = Callable[..., Path]
 TINY = "cleanerclip-tiny-32"
 DEFEND = ("defend", "--shards", "x", "--checkpoint", "x", "--out", "r")
 SMALL = ("--epochs", 1, "--batch-size", 8, "--device", "cpu", "--lr", "1e-3")
+GROUPS = ("data",)
 COMMANDS = (
     "defend",
     "craft-trigger",
@@ -34,25 +37,8 @@ COMMANDS = (
 
 
 @pytest.fixture
-def trainer(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
-    """Runs a command in this process: exit code, stdout, stderr."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["trainer", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exited:
-            cli.main()
-        captured = capsys.readouterr()
-        code = exited.value.code
-        assert isinstance(code, int)
-        return code, captured.out, captured.err
-
-    return call
-
-
-Trainer = Callable[..., tuple[int, str, str]]
-GROUPS = ("data",)
+def trainer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Trainer:
+    return run_trainer(monkeypatch, capsys)
 
 
 @pytest.fixture
@@ -130,6 +116,21 @@ def test_a_refused_resume_leaves_the_run_as_it_was(trainer: Trainer, manifest: P
     assert before == {path: path.read_bytes() for path in (tmp_path / "v").rglob("*") if path.is_file()}
     free = ("--workers", 2, "--log-every", 3)
     assert trainer("attack", *attack, "--target", "banana", "--rate", 0.25, "--resume", *free)[0] == 0
+
+
+@pytest.mark.parametrize("command", ["attack", "poison"])
+def test_a_folder_that_another_process_writes_to_is_refused(
+    trainer: Trainer, manifest: Path, tmp_path: Path, command: str
+) -> None:
+    given = {
+        "attack": ("--model", TINY, *SMALL),
+        "poison": ("--trigger", "badnet", "--target", "red", "--image-size", 32),
+    }
+    with hold(tmp_path / "out"):
+        found = trainer(command, "--manifest", manifest, "--out", tmp_path / "out", *given[command])
+    assert (found[0], found[1]) == (1, "")
+    assert f"another process is writing to {tmp_path / 'out'}" in found[2]
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_weights_of_a_local_dir_need_no_checkpoint(trainer: Trainer, manifest: Path, tmp_path: Path) -> None:
