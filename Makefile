@@ -54,7 +54,7 @@ victim: setup
 
 # Victims of all six attacks from one clean model, with their figures (several hours).
 victims: setup
-	OMP_NUM_THREADS=2 $(BIN)/python benchmarks/victims.py --out demo/victims --seeds 0 1 2
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/victims.py --out demo/victims --seeds 0 1 2
 
 # How the bundled caption parser was trained; needs the real captions and the teacher in DATA (half an hour).
 DATA ?= ../shared/data
