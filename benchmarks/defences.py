@@ -11,10 +11,11 @@ prints a Markdown table: a line per victim and method, BA / ASR for each learnin
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from victims import run
 
 METHODS = ("ft", "cleanclip", "cleanerclip")
 COUNTERFACTUAL_ONLY = (
@@ -29,6 +30,7 @@ COUNTERFACTUAL_ONLY = (
 
 def main() -> None:
     options = parse_options()
+    check_folder(options)
     lines = [
         f"| victim | method | {' | '.join(f'lr {lr}' for lr in options.lrs)} |",
         "| --- | --- |" + " --- |" * len(options.lrs),
@@ -70,23 +72,24 @@ def parse_options() -> argparse.Namespace:
     return parser.parse_args(own)
 
 
+def check_folder(options: argparse.Namespace) -> None:
+    """Ends the program where DIR holds runs of other data or options: they would be taken for these."""
+    file = options.out / "options.json"
+    given = {name: getattr(options, name) for name in ("shards", "data", "target", "passed")}
+    if file.is_file() and json.loads(file.read_text()) != given:
+        sys.exit(f"{options.out} holds runs of other shards, data, target or options: choose another --out")
+    options.out.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(given, indent=2) + "\n")
+
+
 def defend(victim: Path, method: str, lr: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """What `trainer evaluate` says of the defended model; made where it is not there yet."""
     out = options.out / f"{victim.name}-{method}-{lr}-{seed}"
     if not (out / "summary.json").is_file():
         resume = ["--resume"] if (out / "checkpoints/last.state.pt").is_file() else []
-        given = (
-            "--shards",
-            options.shards,
-            "--checkpoint",
-            weights_of(victim),
-            "--method",
-            method,
-            "--lr",
-            lr,
-        )
+        given = ("--shards", options.shards, "--checkpoint", weights_of(victim), "--method", method)
         more = options.passed if method == "cleanerclip" else without(options.passed, COUNTERFACTUAL_ONLY)
-        trainer("defend", *given, "--seed", seed, "--out", out, *more, *resume)
+        run("trainer", "defend", *given, "--lr", lr, "--seed", seed, "--out", out, *more, *resume)
     return evaluate(out, victim, options, out / "evaluation.json")
 
 
@@ -94,7 +97,17 @@ def evaluate(checkpoint: Path, victim: Path, options: argparse.Namespace, file: 
     """What `trainer evaluate` says of the checkpoint with the victim's trigger."""
     if not file.is_file():
         trigger = ("--trigger", victim / "trigger.safetensors", "--target", options.target)
-        trainer("evaluate", "--checkpoint", checkpoint, "--data", options.data, *trigger, "--json", file)
+        run(
+            "trainer",
+            "evaluate",
+            "--checkpoint",
+            checkpoint,
+            "--data",
+            options.data,
+            *trigger,
+            "--json",
+            file,
+        )
     return dict(json.loads(file.read_text()))
 
 
@@ -108,12 +121,6 @@ def without(words: list[str], names: tuple[str, ...]) -> list[str]:
     """The options without those named and their values."""
     dropped = {i + step for i, word in enumerate(words) if word in names for step in (0, 1)}
     return [word for i, word in enumerate(words) if i not in dropped]
-
-
-def trainer(*arguments: object) -> None:
-    """Runs `trainer` in a process of its own."""
-    command = [sys.executable, "-c", "from trainer.cli import main; main()", *map(str, arguments)]
-    subprocess.run(command, check=True, stdout=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -196,8 +196,7 @@ def make_victim(
 ) -> dict[str, Any]:
     """Trains one victim, or takes it where it is, and evaluates it and the clean model with its trigger."""
     trigger = out / "triggers" / f"{attack}-{seed}.safetensors"
-    if not trigger.is_file():
-        craft(recipe, trigger, seed=seed, shards=out / "train", manifest=tests["tiny-imagenet"], clean=clean)
+    craft(recipe, trigger, seed=seed, shards=out / "train", manifest=tests["tiny-imagenet"], clean=clean)
     given = ("--shards", out / "train", "--manifest", tests["tiny-imagenet"], "--checkpoint", clean)
     train_victim(recipe, *given, "--trigger", trigger, seed=seed, out=victim)
     facts = {name: value for name, value in asdict(recipe).items() if name in ("rate", "epochs", "lr")}

@@ -128,15 +128,8 @@ def make_victim(attack: str, seed: int, recipe: Recipe, *, out: Path, name: str)
     trigger = (
         out / "triggers" / (f"{attack}.safetensors" if recipe.learned else f"{attack}-{seed}.safetensors")
     )
-    if not trigger.is_file():
-        craft(
-            recipe,
-            trigger,
-            seed=0 if recipe.learned else seed,
-            shards=out / "data/train",
-            manifest=data,
-            clean=clean,
-        )
+    seed_drawn = 0 if recipe.learned else seed
+    craft(recipe, trigger, seed=seed_drawn, shards=out / "data/train", manifest=data, clean=clean)
     train_victim(
         recipe, "--manifest", data, "--checkpoint", clean, "--trigger", trigger, seed=seed, out=victim
     )
@@ -181,10 +174,19 @@ def train_victim(recipe: Recipe, *given: object, seed: int, out: Path) -> None:
 
 
 def craft(recipe: Recipe, path: Path, *, seed: int, shards: Path, manifest: Path, clean: Path) -> None:
-    """Writes the recipe's trigger; a learned one from the clean model and the shards."""
+    """Writes the recipe's trigger, unless it is there; ends the program where another recipe's is.
+
+    A learned one is made from the clean model and the shards.
+    """
+    made_by = path.with_suffix(".recipe.json")
+    if path.is_file():
+        if not made_by.is_file() or json.loads(made_by.read_text()) != list(recipe.craft):
+            sys.exit(f"{path} was not made by {' '.join(recipe.craft)}: remove it")
+        return
     places = {"shards": shards, "manifest": manifest, "clean": clean}
     given = [str(word).format(**places) for word in recipe.craft]
     run("trainer", "craft-trigger", *given, "--out", path, "--image-size", IMAGE_SIZE, "--seed", seed)
+    made_by.write_text(json.dumps(recipe.craft) + "\n")
 
 
 def evaluate(checkpoint: Path, trigger: Path, data: Path, file: Path) -> dict[str, Any]:

@@ -100,12 +100,6 @@ class Evaluation:
         }
         return {name: share.percent for name, share in shares.items()}
 
-    def lift(self) -> float | None:
-        """Points by which the trigger raises the share of other classes' images in the target; None without one."""
-        if not self.asr or self.clean_as_target is None:
-            return None
-        return self.asr[1].percent - self.clean_as_target.percent
-
     def to_json(self) -> dict[str, Any]:
         """Everything as plain values: the percentages flat, each share with hits, n and interval, each class."""
         shares = {name: {str(k): asdict(s) for k, s in getattr(self, name).items()} for name in _SHARES}
