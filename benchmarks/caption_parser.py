@@ -23,9 +23,9 @@ import spacy  # noqa: TID251
 from graph_scores import Score, score, triples
 
 from pipeline.caption_parser.corpus import SourceCaption, read_all
-from pipeline.graph_building import build_graph
-from pipeline.reference_rules import load_reference
-from pipeline.scene_graphs import BUNDLED, BUNDLED_FOLDER, CaptionParser, to_tree
+from pipeline.scene_graphs.building import build_graph
+from pipeline.scene_graphs.parser import BUNDLED, BUNDLED_FOLDER, CaptionParser, to_tree
+from pipeline.scene_graphs.reference_rules import load_reference
 
 NUM_SPEED_CAPTIONS = 1_200
 NUM_ONE_AT_A_TIME = 300
@@ -108,7 +108,7 @@ def chunk_score(pairs: list[tuple[set[tuple[int, int]], set[tuple[int, int]]]]) 
 
 PEAK = """
 import sys
-from pipeline.scene_graphs import CaptionParser
+from pipeline.scene_graphs.parser import CaptionParser
 count, length = int(sys.argv[1]), int(sys.argv[2])
 long = " and ".join(f"a man{{0}}x{j} riding a red bike{{0}}y{j} on the street{{0}}z{j}" for j in range(length))
 captions = (long.format(i)[:2000] for i in range(count))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.caption_parser.corpus import read_cc3m
-from pipeline.scene_graphs import CaptionParser
+from pipeline.scene_graphs.parser import CaptionParser
 from pipeline.schema import SceneGraph
 
 Place = tuple[int, int, int, int]

@@ -13,7 +13,7 @@ from graph_scores import gold_tuples, graph_tuples, only, score, with_entities
 from judged_captions import judge, read_judged
 
 from pipeline.caption_parser.corpus import read_cc3m
-from pipeline.scene_graphs import CaptionParser
+from pipeline.scene_graphs.parser import CaptionParser
 
 JUDGED = Path(__file__).parents[1] / "tests" / "pipeline" / "data" / "judged_relations.json"
 

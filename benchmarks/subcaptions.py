@@ -23,12 +23,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.captions import InputOptions, open_source
-from pipeline.lexicons import Lexicons, load_lexicons
-from pipeline.scene_graphs import CaptionParser
+from pipeline.captions.readers import InputOptions, open_source
+from pipeline.lexicons.loading import Lexicons, load_lexicons
+from pipeline.lexicons.wordnet import Part, WordNet, read_wordnet
+from pipeline.scene_graphs.parser import CaptionParser
 from pipeline.schema import OK, Caption, SceneGraph, Subcaption
-from pipeline.subcaptions import SubcaptionOptions, make_subcaption
-from pipeline.wordnet import Part, WordNet, read_wordnet
+from pipeline.subcaptions.making import SubcaptionOptions, make_subcaption
 
 FUNCTION_WORDS = re.findall(
     r"\w+",

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from pipeline.images import read_images
+from pipeline.captions.images import read_images
 from pipeline.schema import NO_CAPTION, Caption
 from pipeline.storage import TarWriter, write_atomically, write_json, write_table
 from pipeline.tables import SAMPLES

@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import __version__
-from pipeline.captions import InputOptions, open_source
+from pipeline.captions.ingest import MAX_NAMED_FAULTS, ingest
+from pipeline.captions.readers import InputOptions, open_source
 from pipeline.engine import map_parts
 from pipeline.errors import UserError
-from pipeline.ingest import MAX_NAMED_FAULTS, ingest
-from pipeline.lexicons import Lexicons, load_lexicons
-from pipeline.scene_graphs import CaptionParser
+from pipeline.lexicons.loading import Lexicons, load_lexicons
+from pipeline.scene_graphs.parser import CaptionParser
 from pipeline.schema import OK, SCHEMA_VERSION, Caption, SceneGraph
 from pipeline.shards import write_shard
 from pipeline.storage import hold, read_json, read_table, sha256_file, write_json, write_table
-from pipeline.subcaptions import SubcaptionOptions, make_subcaption
+from pipeline.subcaptions.making import SubcaptionOptions, make_subcaption
 from pipeline.tables import read_captions, read_scene_graphs, scene_graphs_table, subcaptions_table
 
 STAGES = ("captions", "scene_graphs", "subcaptions", "shards")

@@ -4,8 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-DATA = Path(__file__).parent.parent.parent / "shared" / "data"
+from places import REAL_DATA
 
 
 @pytest.fixture
@@ -13,8 +12,8 @@ def real_data() -> Callable[[str], Path]:
     """A path below the folder of real data sets; the test is skipped where it is absent."""
 
     def find(name: str) -> Path:
-        if not (DATA / name).exists():
+        if not (REAL_DATA / name).exists():
             pytest.skip(f"the real data {name} is not beside the project (../shared/data)")
-        return DATA / name
+        return REAL_DATA / name
 
     return find

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import typer.main
+from places import ROOT
 
 from pipeline.cli import app as pipeline_app
 from trainer.cli import app as trainer_app
 
-ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS: dict[str, Any] = {
     "pipeline": typer.main.get_command(pipeline_app),

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from places import REAL_DATA
 
-from pipeline.captions import InputOptions
+from pipeline.captions.readers import InputOptions
+from pipeline.looking.verify import verify
 from pipeline.stages import PipelineOptions, run_stages
 from pipeline.storage import read_table
-from pipeline.verify import verify
 from trainer.checkpoint import save_weights
 from trainer.model import load_model
 
@@ -31,7 +32,7 @@ def tar_keys(path: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def flickr(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = Path(__file__).parents[2] / "shared/data/flickr8k_wds"
+    folder = REAL_DATA / "flickr8k_wds"
     if not folder.exists():
         pytest.skip("the real data flickr8k_wds is not beside the project (../shared/data)")
     out = tmp_path_factory.mktemp("flickr")

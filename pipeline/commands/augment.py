@@ -41,7 +41,7 @@ def augment_captions(
     overwrite: Overwrite = False,
 ) -> None:
     """Captions in, scene graphs, sub-captions and training shards out."""
-    from pipeline.subcaptions import SubcaptionOptions
+    from pipeline.subcaptions.making import SubcaptionOptions
 
     stages = ("captions", "scene_graphs", "subcaptions") + (("shards",) if shards else ())
     subcaptions = SubcaptionOptions(
@@ -113,8 +113,8 @@ def write_shards(
 
 
 def _explain(caption: str, out: Path | None, parser: str, rules: str) -> None:
-    from pipeline.explain import explain_svg, explain_text
-    from pipeline.scene_graphs import CaptionParser
+    from pipeline.scene_graphs.explain import explain_svg, explain_text
+    from pipeline.scene_graphs.parser import CaptionParser
     from pipeline.storage import write_atomically
 
     loaded = CaptionParser(parser, rules=rules)

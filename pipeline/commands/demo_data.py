@@ -15,7 +15,7 @@ def demo_data(
     image_size: Annotated[int, typer.Option(help="Side of the images, in pixels.")] = 64,
 ) -> None:
     """Drawn scenes with captions as WebDataset shards: a small world to try everything on."""
-    from pipeline.demo_data import write_demo_data
+    from pipeline.demo.data import write_demo_data
 
     manifest = write_demo_data(
         out, seed=seed, num_train=num_train, num_test_per_class=num_test_per_class, image_size=image_size

@@ -10,7 +10,7 @@ from pipeline.commands.options import CaptionColumn, Format, Out, input_options
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pipeline.captions import InputOptions
+    from pipeline.captions.readers import InputOptions
 
 
 def build_lexicons(
@@ -56,8 +56,8 @@ def build_lexicons(
     seed: Annotated[int, typer.Option(help="Chooses among equally frequent candidates.")] = 0,
 ) -> None:
     """The three lexicons of replacement terms: WordNet alone, or with an LLM. The bundled ones need no building."""
-    from pipeline import lexicon_building
-    from pipeline.llm import PROMPTS, LlmOptions, estimate
+    from pipeline.lexicons import building
+    from pipeline.llm.asking import PROMPTS, LlmOptions, estimate
 
     llm = None
     if llm_model is not None:
@@ -70,7 +70,7 @@ def build_lexicons(
             max_tokens=max_tokens,
             batch=llm_batch,
         )
-    options = lexicon_building.LexiconOptions(
+    options = building.LexiconOptions(
         out=out,
         size=size,
         wordnet=wordnet,
@@ -82,17 +82,17 @@ def build_lexicons(
     if dry_run:
         if llm is None:
             raise typer.BadParameter("--dry-run wants --llm-model: WordNet costs nothing")
-        for name, value in estimate(llm, lexicon_building.requests_of(options)).items():
+        for name, value in estimate(llm, building.requests_of(options)).items():
             typer.echo(f"{name:14} {'no price known' if value is None else value}")
         return
     rows = None if captions is None else _caption_texts(input_options(captions, format, caption_column))
-    manifest = lexicon_building.build_lexicons(options, rows)
+    manifest = building.build_lexicons(options, rows)
     typer.echo(f"wrote {out}: {size:,} objects, {size:,} attributes, {size:,} relations")
     typer.echo(f"WordNet {manifest.get('wordnet', '')}{'' if llm else ', no LLM asked'}")
 
 
 def _caption_texts(input: "InputOptions") -> "Iterator[str]":
-    from pipeline.captions import open_source
+    from pipeline.captions.readers import open_source
 
     source = open_source(input)
     faults: list[str] = []

@@ -18,7 +18,7 @@ def query(
     ] = None,
 ) -> None:
     """DuckDB over the views captions, scene_graphs, subcaptions, samples and lexicons; no SQL lists saved queries."""
-    from pipeline.query import run_query, saved_queries
+    from pipeline.looking.query import run_query, saved_queries
 
     if sql is None:
         for name, text in saved_queries().items():
@@ -36,7 +36,7 @@ def preview(
     seed: Annotated[int, typer.Option(help="Which captions are drawn.")] = 0,
 ) -> None:
     """A static page of sampled captions with their graphs, positives and negatives."""
-    from pipeline.preview import write_preview
+    from pipeline.looking.preview import write_preview
 
     page = out or folder / "preview.html"
     typer.echo(f"wrote {page} ({write_preview(folder, page, num=num, seed=seed)} captions)")
@@ -44,7 +44,7 @@ def preview(
 
 def verify(folder: Annotated[Path, typer.Argument(help="The --out of another command.")]) -> None:
     """Check every file of FOLDER against its manifest."""
-    from pipeline.verify import verify as verify_folder
+    from pipeline.looking.verify import verify as verify_folder
 
     wrong = verify_folder(folder)
     for line in wrong:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from pipeline.captions import InputOptions
+    from pipeline.captions.readers import InputOptions
 
 Input = Annotated[
     str,
@@ -39,6 +39,6 @@ RowsPerShard = Annotated[int, typer.Option(help="Rows per shard where the input 
 
 def input_options(input: str, format: str | None, caption_column: str | None) -> "InputOptions":
     """What --format and --caption-column say of INPUT."""
-    from pipeline.captions import InputOptions
+    from pipeline.captions.readers import InputOptions
 
     return InputOptions(input=input, format=format, caption_column=caption_column)

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from small_inputs import image_bytes, write_tar
 
-from pipeline.captions import InputOptions
+from pipeline.captions.readers import InputOptions
 from pipeline.errors import UserError
+from pipeline.looking.verify import verify
 from pipeline.stages import PipelineOptions, run_stages
 from pipeline.storage import hold, read_table
-from pipeline.subcaptions import SubcaptionOptions
-from pipeline.verify import verify
+from pipeline.subcaptions.making import SubcaptionOptions
 
 WORDS = ("black dog", "small red car", "young woman", "old tree", "wooden table")
 RELATIONS = ("standing next to", "behind", "holding", "on", "chasing")

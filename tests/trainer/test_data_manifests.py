@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from places import REAL_DATA, ROOT
 
-from pipeline.demo_data import TEMPLATES, write_demo_data
-from pipeline.demo_drawings import NOUNS
+from pipeline.demo.data import TEMPLATES, write_demo_data
+from pipeline.demo.drawings import NOUNS
 from pipeline.errors import UserError
 from trainer.evals import load_labelled
 from trainer.evals.data_check import check_data
 from trainer.manifests import open_manifest, problems_of, read_manifest, require_manifest, shipped_names
 
-FOLDER = Path(__file__).parents[2] / "data_manifests"
-REAL_DATA = Path(__file__).parents[3] / "shared" / "data"
+FOLDER = ROOT / "data_manifests"
 MANIFESTS = sorted(FOLDER.glob("*.json"))
 PROBE_SETS = {"cifar100", "imagenet1k", "dtd", "stl10", "svhn", "food101", "oxford-iiit-pet", "rendered-sst2"}
 CLASSES = {

@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from places import ROOT
 
-from pipeline.demo_data import TEMPLATES, write_demo_data
-from pipeline.demo_drawings import NOUNS
+from pipeline.demo.data import TEMPLATES, write_demo_data
+from pipeline.demo.drawings import NOUNS
 from trainer.attacks import load_trigger
 from trainer.evals import evaluate_zero_shot, load_labelled
 from trainer.model import load_model
 
-FOLDER = Path(__file__).parents[2] / "trainer" / "demo_victim"
+FOLDER = ROOT / "trainer" / "demo_victim"
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from pipeline.demo_data import make_sample
-from pipeline.demo_drawings import NOUNS
+from pipeline.demo.data import make_sample
+from pipeline.demo.drawings import NOUNS
 from trainer.attacks.trigger import Trigger
 from trainer.images import to_image, to_tensor
 

@@ -100,7 +100,7 @@ def craft_trigger(
 
     KIND is a name from the list; options change what the name stands for, where its family has them.
     """
-    from pipeline.demo_data import MAX_SIDE, MIN_SIDE
+    from pipeline.demo.data import MAX_SIDE, MIN_SIDE
     from trainer import attacks
     from trainer.attacks.picture import demo_scene, draw_triggers
 

@@ -1,0 +1,1 @@
+"""The three lexicons of replacement terms: loading them, and building them from WordNet and an LLM."""

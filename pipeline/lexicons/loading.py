@@ -1,0 +1,298 @@
+"""The three lexicons as the workers use them: load, validate, look up. `lexicon_building` makes them.
+
+A folder holds objects.csv, attributes.csv, relations.csv (one term a row), links.tsv (which caption words a term
+must not replace) and manifest.json (last written). Terms are numbered by their row; a set of terms is one integer
+with a bit per row, so that a union is one operation and no worker opens WordNet.
+"""
+
+import csv
+import hashlib
+import io
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Final
+
+from pipeline.errors import UserError
+from pipeline.storage import read_json, sha256_file
+
+LEXICONS: Final = ("objects", "attributes", "relations")
+LINKS_FILE: Final = "links.tsv"
+LINKS: Final = ("excluded", "near", "possible", "contrasts")
+"""What links.tsv says of caption words: see the methods of Lexicon with these names."""
+UNKNOWN_NOUN: Final = "*"
+"""Stands for every noun that `possible` does not have."""
+MANIFEST_FILE: Final = "manifest.json"
+FILES: Final = (*(f"{name}.csv" for name in LEXICONS), LINKS_FILE, MANIFEST_FILE)
+BANDS: Final = ("common", "frequent", "medium", "uncommon", "rare")
+"""From the most to the least frequent fifth of a lexicon's candidates."""
+_SHARED_COLUMNS: Final = ("term_id", "term", "kind", "band", "source", "synset", "in_captions")
+FORM_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
+    "objects": ("plural",),
+    "attributes": (),
+    "relations": ("third_person", "gerund", "past", "participle"),
+}
+COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
+    name: (*_SHARED_COLUMNS, *FORM_COLUMNS[name], "synonyms") for name in LEXICONS
+}
+ID_PREFIX: Final[Mapping[str, str]] = {"objects": "obj", "attributes": "att", "relations": "rel"}
+SEPARATOR: Final = "|"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Term:
+    """One row of a lexicon."""
+
+    term_id: str
+    """Made of the term alone ("obj:fire-hydrant"), so it outlives a rebuild."""
+    term: str
+    """Lower case: a singular noun, a modifier, a verb's base form with its preposition, a preposition."""
+    kind: str
+    band: int
+    """Index into BANDS."""
+    source: str
+    """wordnet, list (a closed class that WordNet lacks) or llm."""
+    synset: str
+    """The WordNet meaning it was chosen for; "" where there is none."""
+    in_captions: bool
+    """Whether it occurs in the captions the lexicons were built for."""
+    forms: tuple[str, ...]
+    """The term and its inflected forms, in the order of FORM_COLUMNS."""
+    synonyms: tuple[str, ...]
+
+
+class Lexicon:
+    """One lexicon: its terms, its bands, and which terms a word rules out."""
+
+    def __init__(self, name: str, terms: tuple[Term, ...], links: Mapping[str, Mapping[str, str]]) -> None:
+        self.name = name
+        self.terms = terms
+        self.bands = tuple(
+            tuple(index for index, term in enumerate(terms) if term.band == band)
+            for band in range(len(BANDS))
+        )
+        self._excluded, self._near, self._possible, self._contrasts = (
+            dict[str, str | int](links[link]) for link in LINKS
+        )
+        self._masks: dict[str, int] = {}
+
+    def excluded(self, word: str) -> int:
+        """The terms that must not replace `word` (lower case), as bits; 0 for a word nothing is known of."""
+        rows = self._excluded.get(word)
+        if rows.__class__ is int:  # decoded before
+            return rows
+        return 0 if rows is None else self._decoded(self._excluded, word)
+
+    def near(self, word: str) -> int:
+        """The terms like `word` that are not true of it: co-hyponyms, antonyms, other colours; as bits."""
+        rows = self._near.get(word)
+        if rows.__class__ is int:
+            return rows
+        return 0 if rows is None else self._decoded(self._near, word)
+
+    def possible(self, noun: str) -> int:
+        """The attributes that may be true of what a noun names though no caption says so, as bits."""
+        known = noun if noun in self._possible else UNKNOWN_NOUN
+        rows = self._possible.get(known)
+        if rows.__class__ is int:
+            return rows
+        return 0 if rows is None else self._decoded(self._possible, known)
+
+    def contrasts(self, word: str) -> int:
+        """The attributes that cannot be true of a thing of which `word` is, as bits."""
+        rows = self._contrasts.get(word)
+        if rows.__class__ is int:
+            return rows
+        return 0 if rows is None else self._decoded(self._contrasts, word)
+
+    def _decoded(self, links: dict[str, str | int], word: str) -> int:
+        steps = links[word]
+        assert isinstance(steps, str)
+        mask = self._masks.get(steps)
+        if mask is None:
+            mask = self._masks[steps] = sum(1 << row for row in _rows(steps))
+        links[word] = mask
+        return mask
+
+
+class Lexicons:
+    """The three lexicons of one folder."""
+
+    def __init__(self, folder: Path, lexicons: Mapping[str, Lexicon], manifest: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.objects = lexicons["objects"]
+        self.attributes = lexicons["attributes"]
+        self.relations = lexicons["relations"]
+        self.manifest = manifest
+
+    def identity(self) -> dict[str, str]:
+        """What a manifest records of them: a hash over all files, the WordNet version, sizes."""
+        digest = hashlib.sha256()
+        for name in FILES[:-1]:
+            digest.update(f"{name} {sha256_file(self.folder / name)}\n".encode())
+        sizes = "+".join(
+            str(len(lexicon.terms)) for lexicon in (self.objects, self.attributes, self.relations)
+        )
+        return {
+            "sha256": digest.hexdigest(),
+            "wordnet": str(self.manifest.get("wordnet", "")),
+            "terms": sizes,
+        }
+
+    def copy_to(self, folder: Path) -> None:
+        """Copy the files, the manifest last, so that an output folder explains its own term ids."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in FILES:
+            shutil.copyfile(self.folder / name, folder / name)
+
+    @cached_property
+    def synonyms(self) -> dict[str, tuple[str, ...]]:
+        """Synonyms by term, over all three lexicons, for easy data augmentation."""
+        found: dict[str, tuple[str, ...]] = {}
+        for lexicon in (self.relations, self.attributes, self.objects):
+            found.update((term.term, term.synonyms) for term in lexicon.terms if term.synonyms)
+        return found
+
+
+def load_lexicons(folder: Path | None = None) -> Lexicons:
+    """The lexicons of a folder; None takes those that come with the package.
+
+    Raises UserError where a file is missing, a row is broken, or the links do not fit the rows.
+    """
+    folder = default_folder() if folder is None else folder
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    if missing:
+        raise UserError(
+            f"--lexicons {folder} lacks {', '.join(missing)}: give a folder made by `pipeline build-lexicons --out`"
+        )
+    terms = {name: read_terms(folder / f"{name}.csv", name) for name in LEXICONS}
+    links = _read_links(folder / LINKS_FILE, terms)
+    manifest = read_json(folder / MANIFEST_FILE)
+    return Lexicons(folder, {name: Lexicon(name, terms[name], links[name]) for name in LEXICONS}, manifest)
+
+
+def default_folder() -> Path:
+    """Where the committed lexicons are: inside an installed package, or at the top of a checkout."""
+    package = Path(__file__).parents[1]
+    inside = package / "default_lexicons"
+    return inside if inside.is_dir() else package.parent / "lexicons"
+
+
+def read_terms(file: Path, name: str) -> tuple[Term, ...]:
+    """The rows of one lexicon's CSV file, validated."""
+    with file.open(encoding="utf-8", newline="") as opened:
+        reader = csv.DictReader(opened)
+        columns = COLUMNS[name]
+        if tuple(reader.fieldnames or ()) != columns:
+            raise UserError(f"{file} has the columns {reader.fieldnames}, not {', '.join(columns)}")
+        terms = tuple(_term(row, name, file, number) for number, row in enumerate(reader, start=2))
+    seen: dict[str, int] = {}
+    for number, term in enumerate(terms, start=2):
+        first = seen.setdefault(term.term_id, number)
+        if first != number:
+            raise UserError(f"{file}, line {number}: {term.term_id} stands in line {first}, too")
+    if not terms:
+        raise UserError(f"{file} has no terms")
+    return terms
+
+
+def _term(row: dict[str, str], name: str, file: Path, number: int) -> Term:
+    cells = [row[column] for column in COLUMNS[name]]
+    if None in row or None in cells or row["band"] not in BANDS or not row["term"]:
+        raise UserError(
+            f"{file}, line {number}: not a lexicon row: {','.join(str(cell) for cell in row.values())}"
+        )
+    return Term(
+        term_id=row["term_id"],
+        term=row["term"],
+        kind=row["kind"],
+        band=BANDS.index(row["band"]),
+        source=row["source"],
+        synset=row["synset"],
+        in_captions=row["in_captions"] == "yes",
+        forms=(row["term"], *(row[column] for column in FORM_COLUMNS[name])),
+        synonyms=tuple(row["synonyms"].split(SEPARATOR)) if row["synonyms"] else (),
+    )
+
+
+def write_terms(terms: Iterable[Term], name: str) -> bytes:
+    """One lexicon as a CSV file's bytes."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS[name])
+    for term in terms:
+        shared = (term.term_id, term.term, term.kind, BANDS[term.band], term.source, term.synset)
+        in_captions = "yes" if term.in_captions else "no"
+        writer.writerow((*shared, in_captions, *term.forms[1:], SEPARATOR.join(term.synonyms)))
+    return text.getvalue().encode()
+
+
+def write_links(
+    links: Mapping[str, Mapping[str, Mapping[str, set[str]]]], terms: Mapping[str, tuple[Term, ...]]
+) -> bytes:
+    """links.tsv: lexicon, link, the rows of the terms, the words they are linked to.
+
+    Words with the same terms share a line. Rows are written as steps: the first, then each one's distance from
+    the one before. The first line of a lexicon names its terms in order, so that a user may delete rows of the CSV
+    file afterwards.
+    """
+    lines = []
+    for name in LEXICONS:
+        rows = {term.term: index for index, term in enumerate(terms[name])}
+        lines.append(f"{name}\tterms\t\t{SEPARATOR.join(term.term_id for term in terms[name])}")
+        for link, by_word in sorted(links[name].items()):
+            words_of: dict[str, list[str]] = {}
+            for word in sorted(by_word):
+                numbers = sorted(rows[term] for term in by_word[word] if term in rows)
+                if numbers and not set(word) & set("\t\n\r|"):
+                    words_of.setdefault(_steps(numbers), []).append(word)
+            lines.extend(
+                f"{name}\t{link}\t{numbers}\t{SEPARATOR.join(words)}" for numbers, words in words_of.items()
+            )
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _read_links(file: Path, terms: Mapping[str, tuple[Term, ...]]) -> dict[str, dict[str, dict[str, str]]]:
+    links: dict[str, dict[str, dict[str, str]]] = {name: {link: {} for link in LINKS} for name in LEXICONS}
+    moved: dict[str, dict[int, int] | None] = {}
+    for line in file.read_text(encoding="utf-8").splitlines():
+        try:
+            name, link, rows, words = line.split("\t")
+            if link == "terms":
+                moved[name] = _moved_rows(words.split(SEPARATOR), terms[name], file)
+                continue
+            numbers = moved[name]
+            if numbers is not None:
+                rows = _steps(sorted(numbers[row] for row in _rows(rows) if row in numbers))
+            links[name][link].update(dict.fromkeys(words.split(SEPARATOR), rows))
+        except UserError:
+            raise
+        except (ValueError, KeyError) as error:
+            raise UserError(f"{file}: not a line of links: {line[:80]!r}") from error
+    return links
+
+
+def _moved_rows(known: list[str], terms: tuple[Term, ...], file: Path) -> dict[int, int] | None:
+    """Old to new row numbers where the CSV file lost rows since it was built; None where it did not change."""
+    ids = [term.term_id for term in terms]
+    if ids == known:
+        return None
+    rows = {term_id: row for row, term_id in enumerate(ids)}
+    strangers = sorted(rows.keys() - set(known))
+    if strangers:
+        raise UserError(
+            f"{file} knows nothing of {', '.join(strangers[:3])}: rows may be deleted by hand, not added; "
+            "run `pipeline build-lexicons` for new terms"
+        )
+    return {old: rows[term_id] for old, term_id in enumerate(known) if term_id in rows}
+
+
+def _steps(rows: list[int]) -> str:
+    return " ".join(str(row - before) for before, row in zip([0, *rows], rows, strict=False))
+
+
+def _rows(steps: str) -> Iterable[int]:
+    return accumulate(int(step) for step in steps.split())

@@ -1,0 +1,1 @@
+"""Looking at what was made: queries, a page of examples, verification."""

@@ -1,0 +1,117 @@
+"""A static HTML page of sampled captions with graph, positive and negatives, to look at what was made.
+
+One file, no script, nothing loaded from elsewhere; every text is escaped, since captions come from strangers.
+"""
+
+import base64
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from pipeline.captions.readers import IMAGE_EXTENSIONS
+from pipeline.errors import UserError
+from pipeline.storage import read_table, read_tar, write_atomically
+
+MAX_IMAGE_BYTES = 300_000
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 60em; margin: 2em auto; padding: 0 1em; }
+article { border-top: 1px solid #ddd; padding: 1em 0; display: flex; gap: 1.2em; }
+img { width: 9em; height: 9em; object-fit: contain; background: #f4f4f4; flex: none; }
+h2 { font-size: 1em; font-weight: 600; margin: 0 0 .3em; }
+p, ul { margin: .2em 0; } ul { padding-left: 1.2em; } li { list-style: none; }
+.key { color: #888; font-size: .8em; } .kind { color: #888; display: inline-block; width: 5.5em; }
+.entity { background: #dcebff; } .attribute { background: #e3f4d7; } .relation { background: #fde7c8; }
+del { color: #b00; } ins { color: #06650c; text-decoration: none; font-weight: 600; }
+"""
+
+
+def write_preview(folder: Path, out: Path, *, num: int = 40, seed: int = 0) -> int:
+    """Write a page of `num` rows of `folder`, drawn with `seed`, to `out`; returns how many there are."""
+    parts = sorted((folder / "subcaptions").glob("*.parquet"))
+    if not parts:
+        raise UserError(f"{folder} holds no subcaptions; run `pipeline augment-captions` first")
+    if num < 1:
+        raise UserError(f"a preview of {num} captions: at least 1")
+    articles = []
+    for part, numbers in _sample(parts, num, seed).items():
+        rows = read_table(part).take(numbers).to_pylist()
+        graphs = read_table(folder / "scene_graphs" / part.name).take(numbers).to_pylist()
+        images = _images(folder / "shards" / part.with_suffix(".tar").name, {row["key"] for row in rows})
+        articles += [
+            "".join(_article(row, graph, images.get(row["key"])))
+            for row, graph in zip(rows, graphs, strict=True)
+        ]
+    page = (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Counterfactual captions</title>'
+        f"<style>{STYLE}</style><h1>{len(articles)} captions of {escape(str(folder))}</h1>"
+        '<p>In the caption: <span class="entity">things</span>, <span class="attribute">attributes</span>, '
+        '<span class="relation">relations</span>. In a negative: what was <del>taken out</del> and '
+        f"<ins>put in</ins>.</p>{''.join(articles)}</html>\n"
+    )
+    with write_atomically(out) as file:
+        file.write(page.encode())
+    return len(articles)
+
+
+def _sample(parts: Sequence[Path], num: int, seed: int) -> dict[Path, list[int]]:
+    """Row numbers per part, ascending, drawn evenly over all rows."""
+    places = [(part, row) for part in parts for row in range(read_table(part).num_rows)]
+    chosen = sorted(random.Random(f"{seed}:preview").sample(range(len(places)), min(num, len(places))))
+    found: dict[Path, list[int]] = {}
+    for place in chosen:
+        part, row = places[place]
+        found.setdefault(part, []).append(row)
+    return found
+
+
+def _images(shard: Path, keys: set[str]) -> dict[str, str]:
+    """Data URIs of the small images of these samples."""
+    found: dict[str, str] = {}
+    if not shard.exists():
+        return found
+    for sample in read_tar(shard, wanted=frozenset(IMAGE_EXTENSIONS), faults=[]):
+        for extension, data in sample.members.items():
+            if sample.key in keys and len(data) <= MAX_IMAGE_BYTES:
+                kind = "jpeg" if extension == "jpg" else extension
+                found[sample.key] = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    return found
+
+
+def _article(row: Mapping[str, Any], graph: Mapping[str, Any], image: str | None) -> Iterator[str]:
+    yield "<article>"
+    if image is not None:
+        yield f'<img src="{image}" alt="">'
+    yield f"<div><h2>{_marked(row['caption'], graph)}</h2>"
+    heads = [entity["head"] for entity in graph["entities"]]
+    for relation in graph["relations"]:
+        triple = (heads[relation["subject"]], relation["text"], heads[relation["object"]])
+        yield f'<p class="key">{" &rarr; ".join(escape(text) for text in triple)} ({escape(relation["rule"])})</p>'
+    yield f"<p><b>{escape(row['positive']) or '&mdash;'}</b></p><ul>"
+    for negative in row["negatives"]:
+        yield f'<li><span class="kind">{negative["kind"]}</span> {_edited(row["positive"], negative["edits"])}</li>'
+    yield f'</ul><p class="key">{escape(row["key"])} &middot; {escape(row["status"])}</p></div></article>'
+
+
+def _marked(caption: str, graph: Mapping[str, Any]) -> str:
+    """The caption with its elements marked; where two overlap, the later one is left unmarked."""
+    spans = [(e["start"], e["end"], "entity") for e in graph["entities"]]
+    spans += [(a["start"], a["end"], "attribute") for e in graph["entities"] for a in e["attributes"]]
+    spans += [(r["start"], r["end"], "relation") for r in graph["relations"]]
+    pieces, at = [], 0
+    for start, end, kind in sorted(spans):
+        if start < at:
+            continue
+        pieces += [escape(caption[at:start]), f'<span class="{kind}">{escape(caption[start:end])}</span>']
+        at = end
+    return "".join([*pieces, escape(caption[at:])])
+
+
+def _edited(positive: str, edits: Sequence[Mapping[str, Any]]) -> str:
+    pieces, at = [], 0
+    for edit in sorted(edits, key=lambda edit: int(edit["start"])):
+        pieces.append(escape(positive[at : edit["start"]]))
+        pieces.append(f"<del>{escape(edit['original'])}</del> <ins>{escape(edit['replacement'])}</ins>")
+        at = edit["end"]
+    return "".join([*pieces, escape(positive[at:])])

@@ -1,0 +1,1 @@
+"""Caption to scene graph: the parser, the trees, and the table of rules."""

@@ -1,0 +1,192 @@
+"""A parsed caption without spaCy: what the rules of `graph_rules.py` read, between `scene_graphs` and the graph.
+
+Plain lists, so that a rule can be tried on a tree written by hand.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from pipeline.scene_graphs import words as known_words
+
+
+@dataclass(slots=True, kw_only=True)
+class Tree:
+    """A parsed sentence: parallel lists over its words."""
+
+    text: str
+    words: Sequence[str]
+    lemmas: Sequence[str]
+    tags: list[str]
+    """Penn Treebank tags."""
+    labels: list[str]
+    """ClearNLP dependency labels."""
+    heads: list[int]
+    """Index of each word's head; the root's is its own."""
+    starts: Sequence[int]
+    """First character of each word in `text`."""
+    lowers: list[str] = field(init=False)
+    children: list[list[int]] = field(init=False)
+    nouns_at: list[bool] = field(init=False)
+    """Whether each word is a noun."""
+    passed_through: dict[int, int] = field(init=False, default_factory=dict)
+    """Nouns that stand for another: a measure or a scene word -> the noun after its "of"."""
+    places: set[int] = field(init=False, default_factory=set)
+    """Nouns that are part of a relation: "front" of "in front of"."""
+
+    def __post_init__(self) -> None:
+        """Derive what every rule asks for."""
+        self.lowers = [word.lower() for word in self.words]
+        self.children = [[] for _ in self.words]
+        self.passed_through = {}
+        self.places = set()
+        repair(self)
+        self.nouns_at = [
+            tag.startswith("NN")
+            and word not in known_words.INDEFINITE_PRONOUNS
+            and (word.isalpha() or any(character.isalpha() for character in word))
+            for tag, word in zip(self.tags, self.lowers, strict=True)
+        ]
+        for index, head in enumerate(self.heads):
+            if head != index:
+                self.children[head].append(index)
+        for index, label in enumerate(self.labels):
+            if label == "pobj":
+                self._mark(index)
+
+    def _mark(self, index: int) -> None:
+        """Note a place noun or a noun that stands for the object of its "of"."""
+        preposition = self.heads[index]
+        noun = self.heads[preposition]
+        if (
+            self.lowers[preposition] == "of"
+            and self.lowers[noun] == "up"
+            and self.lowers[self.heads[noun]] == "close"
+        ):
+            self.passed_through[self.heads[noun]] = index  # "close up of"
+        if self.labels[preposition] != "prep" or noun >= preposition:
+            return
+        if not self.is_noun(noun):
+            if (
+                self.lowers[preposition] == "of"
+                and self.lowers[noun] in known_words.SHARES
+                and self.is_noun(index)
+            ):
+                self.passed_through[noun] = index
+            return
+        word = self.lowers[noun]
+        if (
+            word in known_words.PLACE_NOUNS
+            and self.labels[noun] == "pobj"
+            and self.lowers[preposition] in known_words.PLACE_PREPOSITIONS
+        ):
+            self.places.add(noun)
+        elif (
+            self.lowers[preposition] == "of"
+            and self.is_noun(index)
+            and (
+                word in known_words.MEASURE_NOUNS
+                # "a room with views of the sea" has the views, "a photo of a dog" has the dog
+                or (word in known_words.SCENE_NOUNS and self.labels[noun] != "pobj")
+            )
+        ):
+            self.passed_through[noun] = index
+
+    def is_noun(self, index: int) -> bool:
+        """Whether a word is a noun, a pronoun never."""
+        return self.nouns_at[index]
+
+    def is_verb(self, index: int) -> bool:
+        """Whether a word is a verb, by its tag."""
+        return self.tags[index].startswith("VB")
+
+    def having(self, index: int, *labels: str) -> list[int]:
+        """The children of a word with one of these labels, left to right."""
+        children = self.children[index]
+        return [child for child in children if self.labels[child] in labels] if children else children
+
+    def conjuncts(self, index: int) -> Iterator[int]:
+        """A word and everything coordinated to it."""
+        yield index
+        for child in self.having(index, "conj"):
+            yield from self.conjuncts(child)
+
+    def nouns(self, index: int) -> list[int]:
+        """The entity nouns a word stands for: resolved, with its conjuncts."""
+        found = []
+        for each in self.conjuncts(index):
+            if each in self.passed_through:
+                found += self.nouns(self.passed_through[each])
+            elif self.is_noun(each) and each not in self.places:
+                found.append(each)
+        return found
+
+
+def repair(tree: Tree) -> None:
+    """Mend four mistakes that parsers trained on news make in captions, in place.
+
+    "toilet next to sink": the noun after "next to" is no infinitive. "lid on a stove": a bare verb that opens a
+    caption without an object is no order, but a noun. "a trash can on a sidewalk": no auxiliary, but a can.
+    "performs live on stage": the verb is the first.
+    """
+    for index, tag in enumerate(tree.tags):
+        if tag == "MD" and index and tree.lowers[index] in ("can", "cans"):
+            mend_can(tree, index)
+        elif tree.lowers[index] == "live" and index and tag.startswith("VB"):
+            mend_live(tree, index)
+        elif tag not in ("VB", "VBP"):
+            continue
+        if index >= 2 and tree.lowers[index - 1] == "to" and tree.lowers[index - 2] in ("next", "close"):
+            tree.tags[index], tree.labels[index], tree.heads[index] = "NN", "pobj", index - 1
+            tree.labels[index - 1], tree.heads[index - 1] = "prep", index - 2
+        elif (
+            index == 0
+            and tree.labels[0] == "ROOT"
+            and tree.labels[1:2] != ["dobj"]
+            and "dobj" not in tree.labels
+        ):
+            tree.tags[0] = "NN"
+
+
+def mend_can(tree: Tree, can: int) -> None:
+    """Make a "can" that stands behind what it holds the noun that it is, in the place that its content has."""
+    content = can - 1
+    first, second = [*tree.tags[can + 1 : can + 3], "", ""][:2]
+    is_auxiliary = first == "VB" or (first == "RB" and second == "VB")
+    if is_auxiliary or tree.lowers[content] not in known_words.CAN_CONTENTS:
+        return
+    if tree.heads[content] != can:
+        top = content
+        while tree.heads[top] not in (top, can):
+            top = tree.heads[top]
+        if tree.heads[top] == can:  # its content stood below it: what stood between takes its place
+            tree.heads[top] = tree.heads[can] if tree.heads[can] != can else top
+            tree.labels[top] = tree.labels[can]
+        tree.heads[can] = can if tree.heads[content] == content else tree.heads[content]
+        tree.labels[can] = tree.labels[content]
+    for index, head in enumerate(tree.heads):
+        if head == content and index not in (content, can):
+            tree.heads[index] = can
+    tree.heads[content], tree.labels[content], tree.tags[can] = can, "compound", "NN"
+    behind = can + 1
+    if (
+        first in ("IN", "TO", "RB", "JJ") and tree.heads[behind] == behind
+    ):  # "trash can next to sofa" with the root "next"
+        top = can
+        while tree.heads[top] not in (top, behind):
+            top = tree.heads[top]
+        tree.heads[top], tree.labels[top] = top, "ROOT"
+        tree.heads[behind], tree.labels[behind] = can, "prep" if first in ("IN", "TO") else "advmod"
+
+
+def mend_live(tree: Tree, live: int) -> None:
+    """Make a "live" whose subject is a verb the adverb that it is: the verb takes its place."""
+    verb = live - 1
+    if tree.heads[verb] != live or tree.tags[verb] not in ("VBZ", "VBP", "VBD"):
+        return
+    head = tree.heads[live]
+    tree.heads[verb] = verb if head == live else head
+    tree.labels[verb], tree.tags[live] = tree.labels[live], "RB"
+    for index, other in enumerate(tree.heads):
+        if other == live:
+            tree.heads[index] = verb
+    tree.heads[live], tree.labels[live] = verb, "advmod"

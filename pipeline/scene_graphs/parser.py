@@ -1,0 +1,263 @@
+"""Captions -> scene graphs: the stage after `captions`, before `subcaptions`; it alone loads spaCy pipelines.
+
+A caption is tagged and parsed by a spaCy pipeline (the bundled one, an installed package, or a folder) and turned
+into a graph by a rule set: "default" (`graph_rules.py`), or "sng" (`reference_rules.py`). Every string gives a graph
+or a status word; nothing is raised for a caption.
+"""
+
+import gc
+import hashlib
+import importlib.util
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from pipeline.caption_parser import morphology  # first: it keeps thinc from importing torch
+
+# isort: split
+import spacy  # noqa: TID251 - this is spaCy's one module beside those of `caption_parser/`
+from spacy.attrs import DEP, HEAD, IDX, LEMMA, LENGTH, TAG  # type: ignore[import-not-found]  # noqa: TID251
+from spacy.language import Language  # noqa: TID251
+from spacy.strings import StringStore  # noqa: TID251
+from spacy.tokens import Doc  # noqa: TID251
+from thinc.api import use_ops
+
+from pipeline import schema
+from pipeline.caption_parser.prediction import Analysis, Prediction
+from pipeline.errors import UserError
+from pipeline.scene_graphs.building import build_graph, join_graphs
+from pipeline.scene_graphs.dependency_trees import Tree
+from pipeline.scene_graphs.reference_rules import load_reference, reference_graph
+from pipeline.schema import SceneGraph
+
+BUNDLED: Final = "bundled"
+RULE_SETS: Final = ("default", "sng")
+BUNDLED_FOLDER: Final = Path(__file__).parents[1] / "caption_parser" / "model"
+BATCH_SIZE: Final = 2_048
+"""Captions between two clean-ups of spaCy's memory."""
+BATCH_CHARACTERS: Final = 400_000
+"""Characters of a batch's captions, three times the usual: long ones make smaller batches, for memory's sake."""
+SPACY_BATCH_SIZE: Final = 128
+"""Sentences that go through a spaCy component together: more fall out of the processor's cache."""
+
+SENTENCE_END: Final = re.compile(r"(?<=[^\W\d])\s*([.!?]+)\s+(?=\w)")
+"""Punctuation that ends a sentence, between a letter and a word."""
+LONE_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
+ABBREVIATIONS: Final = frozenset(
+    re.findall(
+        r"\w+",
+        "mr mrs ms dr st mt ft no vs jr sr inc co ltd corp ave approx est etc dept vol fig prof gen",
+    )
+)
+
+
+class CaptionParser:
+    """Parses captions with one spaCy pipeline and one rule set.
+
+    `spec` is "bundled", the name of an installed spaCy pipeline, or the path of one. Raises UserError for a spec
+    that names no spaCy pipeline with a dependency parser, and for unknown rules.
+    """
+
+    def __init__(self, spec: str = BUNDLED, *, rules: str = "default") -> None:
+        if rules not in RULE_SETS:
+            raise UserError(f"Rules {rules!r} are unknown: use one of {', '.join(RULE_SETS)}.")
+        self.spec = spec
+        self.rules = rules
+        self._nlp, self._folder = load_pipeline(spec)
+        # The recipe's pipelines run without spaCy's loop, unless the reference's rules ask for spaCy's documents.
+        fast = rules == "default" and morphology.FACTORY in self._nlp.pipe_names
+        self._prediction = Prediction(self._nlp, folder=self._folder) if fast else None
+        self._reference = load_reference()
+
+    def parse(self, captions: Iterable[str]) -> Iterator[SceneGraph]:
+        """One graph per caption, in order. Equal captions of a batch are parsed once."""
+        for batch in split_batches(captions):
+            graphs = self._parse_batch(list(dict.fromkeys(batch)))
+            yield from (graphs[caption] for caption in batch)
+
+    def parse_tree(self, caption: str) -> list[Tree]:
+        """The dependency trees of a caption, one per sentence: what `--explain` shows."""
+        with self._nlp.memory_zone():
+            return list(self._trees([text for _, text in self._sentences(caption)]))
+
+    def identity(self) -> dict[str, str]:
+        """What a manifest keeps of this parser: name, version, sha256 of its files, rules."""
+        meta = self._nlp.meta
+        return {
+            "name": BUNDLED if self.spec == BUNDLED else f"{meta['lang']}_{meta['name']}",
+            "version": str(meta["version"]),
+            "sha256": hash_folder(self._folder),
+            "rules": self.rules,
+        }
+
+    def _parse_batch(self, captions: Sequence[str]) -> dict[str, SceneGraph]:
+        """The graphs of distinct captions."""
+        graphs = {}
+        texts: list[tuple[str, tuple[str, int]]] = []
+        for caption in captions:
+            status = caption_status(caption)
+            if status != schema.OK:
+                graphs[caption] = SceneGraph(status=status)
+                continue
+            # A lone surrogate cannot be encoded; any other character of the same length can stand for it.
+            readable = LONE_SURROGATE.sub("\ufffd", caption)
+            texts += [(text, (caption, offset)) for offset, text in self._sentences(readable)]
+        found: dict[str, list[SceneGraph]] = {}
+        with self._nlp.memory_zone(), without_garbage_collection():
+            sentences = self._graphs([text for text, _ in texts], [offset for _, (_, offset) in texts])
+            for graph, (_, (caption, _)) in zip(sentences, texts, strict=True):
+                found.setdefault(caption, []).append(graph)
+        for caption, parts in found.items():
+            graphs[caption] = join_graphs(parts)
+        return graphs
+
+    def _sentences(self, caption: str) -> list[tuple[int, str]]:
+        """The sentences with their offsets; SceneGraphParser's rules see the caption as a whole, as they always do."""
+        return split_sentences(caption) if self.rules == "default" else [(0, caption)]
+
+    def _graphs(self, texts: Sequence[str], offsets: Sequence[int]) -> Iterator[SceneGraph]:
+        """The graph of each sentence; `offsets` are the sentences' places in their captions."""
+        if self.rules == "sng":
+            for doc in self._nlp.pipe(texts, batch_size=SPACY_BATCH_SIZE):
+                yield reference_graph(self._reference, doc)
+            return
+        for tree, offset in zip(self._trees(texts), offsets, strict=True):
+            yield build_graph(tree, offset=offset)
+
+    def _trees(self, texts: Sequence[str]) -> Iterator[Tree]:
+        if self._prediction is None:
+            return map(to_tree, self._nlp.pipe(texts, batch_size=SPACY_BATCH_SIZE))
+        return map(analysed_tree, self._prediction.analyse(texts))
+
+
+def split_batches(captions: Iterable[str]) -> Iterator[list[str]]:
+    """Runs of captions with at most BATCH_SIZE, ended by the one that reaches BATCH_CHARACTERS."""
+    batch: list[str] = []
+    num_characters = 0
+    for caption in captions:
+        batch.append(caption)
+        num_characters += len(caption)
+        if len(batch) == BATCH_SIZE or num_characters >= BATCH_CHARACTERS:
+            yield batch
+            batch, num_characters = [], 0
+    if batch:
+        yield batch
+
+
+@contextmanager
+def without_garbage_collection() -> Iterator[None]:
+    """Keep Python from searching the many small records of a batch for cycles: they have none."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def load_pipeline(spec: str) -> tuple[Language, Path]:
+    """The spaCy pipeline of a spec and the folder it came from; UserError where there is none."""
+    folder = BUNDLED_FOLDER if spec == BUNDLED else Path(spec)
+    if spec != BUNDLED and not folder.exists():
+        if not re.fullmatch(r"\w+", spec) or importlib.util.find_spec(spec) is None:
+            raise UserError(
+                f"Parser {spec!r} is neither a folder nor an installed spaCy pipeline: use {BUNDLED!r}, "
+                f"a path, or install it, for example with `python -m spacy download en_core_web_sm`."
+            )
+        folder = Path(spec)
+    assert morphology.FACTORY  # importing the module registers the bundled pipeline's component
+    try:
+        # numpy's own matrix product is about three times as fast here as the one thinc brings.
+        with use_ops("numpy", use_blis=False):
+            nlp = spacy.load(folder if folder.exists() else spec, exclude=["ner", "textcat", "entity_linker"])
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise UserError(f"Parser {spec!r} cannot be loaded: {str(error).splitlines()[0]}") from error
+    if "parser" not in nlp.pipe_names:
+        raise UserError(
+            f"Parser {spec!r} has no dependency parser; it has {', '.join(nlp.pipe_names) or 'nothing'}."
+        )
+    return nlp, Path(nlp.path) if nlp.path else folder
+
+
+def hash_folder(folder: Path) -> str:
+    """sha256 over the names and bytes of a folder's files, in sorted order."""
+    total = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            total.update(path.relative_to(folder).as_posix().encode() + b"\0")
+            total.update(hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def caption_status(caption: str) -> str:
+    """`schema.OK` where the caption is worth parsing, else the status that says why not."""
+    if not caption.strip():
+        return schema.NO_CAPTION
+    if len(caption) > schema.MAX_CAPTION_CHARACTERS:
+        return schema.TOO_LONG
+    num_letters = num_latin = 0
+    for character in caption:
+        if character.isalpha():
+            num_letters += 1
+            num_latin += character < "\u0250" or unicodedata.name(character, "").startswith("LATIN")
+    if num_letters == 0:
+        return schema.NO_LETTERS
+    return schema.OK if num_latin * 2 >= num_letters else schema.NOT_ENGLISH
+
+
+def split_sentences(caption: str) -> list[tuple[int, str]]:
+    """The sentences of a caption with their character offsets; abbreviations and initials do not end one."""
+    pieces = []
+    start = 0
+    for match in SENTENCE_END.finditer(caption):
+        word = re.split(r"\W+", caption[start : match.start()])[-1].lower()
+        if len(word) < 2 or word in ABBREVIATIONS:
+            continue
+        pieces.append((start, caption[start : match.end(1)]))
+        start = match.end()
+    pieces.append((start, caption[start:]))
+    return pieces
+
+
+def to_tree(doc: Doc) -> Tree:
+    """The parsed caption without spaCy: what the rules read."""
+    text = doc.text
+    name = _name_symbol
+    strings = doc.vocab.strings
+    # One array is several times as fast as asking each token for each of its properties.
+    table = doc.to_array([IDX, LENGTH, TAG, DEP, HEAD, LEMMA]).tolist() if len(doc) else []
+    tags, labels = [], []
+    for _, _, tag, label, _, _ in table:
+        tags.append(name(tag, strings))
+        labels.append(name(label, strings))
+    return Tree(
+        text=text,
+        words=[text[row[0] : row[0] + row[1]] for row in table],
+        lemmas=[strings[row[5]].lower() for row in table],
+        tags=tags,
+        labels=labels,
+        heads=[index + (row[4] if row[4] < HALF else row[4] - 2 * HALF) for index, row in enumerate(table)],
+        starts=[row[0] for row in table],
+    )
+
+
+def analysed_tree(analysis: Analysis) -> Tree:
+    """The tree of a sentence that the bundled parser analysed without spaCy's documents."""
+    text, words, starts, lemmas, tags, labels, heads = analysis
+    return Tree(text=text, words=words, lemmas=lemmas, tags=tags, labels=labels, heads=heads, starts=starts)
+
+
+HALF: Final = 2**63
+_symbols: dict[int, str] = {}
+
+
+def _name_symbol(symbol: int, strings: StringStore) -> str:
+    """The name of a tag or a label; there are few, so each is looked up once. A hash has one name in any vocabulary."""
+    found = _symbols.get(symbol)
+    if found is None:
+        found = _symbols[symbol] = strings[symbol]
+    return found

@@ -1,0 +1,324 @@
+"""A scene graph -> its positive, and the pieces of it that can be replaced; the first half of `subcaptions`.
+
+The positive is "adjectives subject relation adjectives object" (CleanerCLIP, its section on sub-captions), its pieces
+as the caption writes them; one noun with its adjectives where there is no relation. Each piece becomes a slot: where
+it stands, the pool of terms in the form that agrees with it, and the terms that might leave the caption true.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from pipeline.lexicons.loading import Lexicon, Lexicons
+from pipeline.schema import Attribute, Entity, Relation, SceneGraph
+from pipeline.subcaptions.replacements import Plan, Slot
+from pipeline.subcaptions.term_pools import (
+    BASE,
+    GERUND,
+    PARTICIPLE,
+    PAST,
+    PLURAL,
+    SINGULAR,
+    THIRD_PERSON,
+    Pool,
+    Pools,
+    pools_of,
+)
+
+SPATIAL: Final = frozenset(
+    re.findall(
+        r"\S+",
+        "on in at under over above below behind beside between near inside outside against across along around through "
+        "beneath underneath beyond onto into atop opposite toward towards past up down off among",
+    )
+)
+UNSEEN: Final = frozenset(
+    ("of", "for", "about", "as", "during", "like", "than", "per", "since", "until", "'s", "full")
+)
+"""Prepositions for what no picture shows."""
+QUANTITIES: Final = frozenset(
+    re.findall(
+        r"\w+",
+        "many several few more most much some any all both other others another same own such only various",
+    )
+)
+"""Adjectives that count or point, as determiners do: they stay out of a positive."""
+_NO_ATTRIBUTES: Final = frozenset(("CD", "DT", "_SP", "IN", "PDT", "WDT"))
+_VERB_FORMS: Final = {
+    "VBG": GERUND,
+    "VBZ": THIRD_PERSON,
+    "VBD": PAST,
+    "VBN": PARTICIPLE,
+    "VBP": BASE,
+    "VB": BASE,
+}
+_OBJECT_RULES: Final = frozenset(("verb_object", "relative_object", "copula"))
+_SAME_IN_THE_PLURAL: Final = frozenset(
+    re.findall(
+        r"\S+",
+        "people men women children feet teeth geese mice sheep deer fish cattle police clothes oxen lice",
+    )
+)
+
+
+def choose_relation(graph: SceneGraph) -> Relation | None:
+    """The relation a positive is made of.
+
+    Verbs first, then spatial prepositions, then other prepositions, then "has", "is" and possession; among equals
+    the first in the caption.
+    """
+    best: Relation | None = None
+    best_rank = (9, 0)
+    for relation in graph.relations:
+        if relation.subject != relation.object:
+            rank = (_relation_class(relation), relation.start)
+            if rank < best_rank:
+                best, best_rank = relation, rank
+    return best
+
+
+def _relation_class(relation: Relation) -> int:
+    if relation.tag[:1] == "V":
+        return 3 if relation.lemma in ("have", "be") else 0
+    if relation.tag == "POS":
+        return 3
+    return 1 if relation.text.rpartition(" ")[2].lower() in SPATIAL else 2
+
+
+@dataclass(slots=True, eq=False)
+class Draft:
+    """A positive and what can be changed in it."""
+
+    positive: str
+    plans: list[Plan]
+    """One for each kind of element that can be replaced, in the order of schema.KINDS."""
+
+
+def draft_positive(caption: str, graph: SceneGraph, lexicons: Lexicons, *, near: bool) -> Draft:
+    """The positive of a graph that has an entity, and its plans. `near`: slots know the terms like their originals."""
+    return _Drafting(caption, graph, lexicons, near=near).finish()
+
+
+class _Drafting:
+    """A positive while its pieces are put together."""
+
+    __slots__ = (
+        "_attributes",
+        "_caption",
+        "_graph",
+        "_length",
+        "_lexicons",
+        "_near",
+        "_objects",
+        "_pieces",
+        "_pools",
+    )
+
+    def __init__(self, caption: str, graph: SceneGraph, lexicons: Lexicons, *, near: bool) -> None:
+        self._caption = caption
+        self._graph = graph
+        self._lexicons = lexicons
+        self._pools = pools_of(lexicons)
+        self._near = near
+        self._pieces: list[str] = []
+        self._length = -1
+        self._attributes: list[Slot] = []
+        self._objects: list[Slot] = []
+
+    def finish(self) -> Draft:
+        graph = self._graph
+        relation = choose_relation(graph)
+        relation_slot = None
+        excluded_relations = 0
+        if relation is None:
+            self._add_entity(graph.entities[0], None)
+        else:
+            first, second = graph.entities[relation.subject], graph.entities[relation.object]
+            if relation.rule == "passive_agent":  # "elephants ridden by men" has men as its subject
+                first, second = second, first
+            self._add_entity(first, relation)
+            relation_slot = self._add_relation(relation)
+            self._add_entity(second, relation)
+            if relation_slot is not None:
+                excluded_relations = self._excluded_relations(relation, second)
+        positive = " ".join(self._pieces)
+        plans = []
+        if self._attributes and all(slot.bands for slot in self._attributes):
+            plans.append(Plan(positive, "attribute", self._attributes, self._excluded_attributes()))
+        if relation_slot is not None:
+            plans.append(Plan(positive, "relation", [relation_slot], excluded_relations))
+        plans.append(Plan(positive, "object", self._objects, self._excluded_objects()))
+        return Draft(positive, plans)
+
+    def _add_entity(self, entity: Entity, relation: Relation | None) -> None:
+        lemma = entity.lemma
+        for attribute in entity.attributes:
+            if _describes(attribute, relation, entity.start):
+                text, start = self._add(attribute, attribute.text)
+                self._attributes.append(
+                    self._attribute_slot(start, text, lemma.rpartition(" ")[2], attribute.lemma)
+                )
+        text, start = self._add(entity, entity.head)
+        objects = self._lexicons.objects
+        near = self._near and (objects.near(lemma) or objects.near(lemma.rpartition(" ")[2]))
+        pool = self._pools.objects[PLURAL if _is_plural(entity) else SINGULAR]
+        self._objects.append(Slot(start, text, pool, near=near))
+
+    def _attribute_slot(self, start: int, text: str, noun: str, lemma: str) -> Slot:
+        """A slot that draws from what contrasts with the attribute or makes no sense of the noun."""
+        lexicon = self._lexicons.attributes
+        word = text.lower()
+        possible = lexicon.possible(noun)
+        contrasts = lexicon.contrasts(word) or lexicon.contrasts(lemma)
+        pool = self._pools.attributes.without(possible & ~contrasts if contrasts else possible)
+        return Slot(start, text, pool, near=self._near and lexicon.near(word))
+
+    def _add_relation(self, relation: Relation) -> Slot | None:
+        text = relation.text
+        if relation.rule == "passive_agent" and not text.endswith(" by"):
+            text += " by"
+        text, start = self._add(relation, text)
+        found = _relation_pool(self._pools, text, relation.tag, relation.rule in _OBJECT_RULES)
+        if found is None:
+            return None
+        pool, before, tail = found
+        relations = self._lexicons.relations
+        near = self._near and (
+            relations.near(relation.lemma) or relations.near(relation.lemma.partition(" ")[0])
+        )
+        return Slot(start, text, pool, near=near, before=before, tail=tail)
+
+    def _add(self, element: Attribute | Entity | Relation, text: str) -> tuple[str, int]:
+        """The element's text as it stands in the positive, and where it starts."""
+        if (
+            text[:1].isupper()
+            and element.tag[:3] != "NNP"
+            and _starts_sentence(self._caption, element.start, text)
+        ):
+            text = text[:1].lower() + text[1:]
+        start = self._length + 1
+        self._pieces.append(text)
+        self._length = start + len(text)
+        return text, start
+
+    def _excluded_objects(self) -> int:
+        """Terms related to any entity of the caption: a negative must not name what is there, either."""
+        excluded = 0
+        objects = self._lexicons.objects
+        for entity in self._graph.entities:
+            excluded |= _excluded_by_entity(objects, entity.lemma, entity.head)
+        return excluded
+
+    def _excluded_attributes(self) -> int:
+        """Terms related to any attribute, and those that go without saying for an entity ("feathered" of a bird)."""
+        excluded = 0
+        attributes = self._lexicons.attributes
+        for entity in self._graph.entities:
+            excluded |= attributes.excluded(entity.lemma)
+            for attribute in entity.attributes:
+                excluded |= _excluded_by_attribute(attributes, attribute.text, attribute.lemma)
+        return excluded
+
+    def _excluded_relations(self, chosen: Relation, second: Entity) -> int:
+        """Terms related to any relation of the caption; "on" for "in" where one may be both ("in the grass")."""
+        relations = self._lexicons.relations
+        excluded = 0 if _is_plural(second) else self._pools.need_plural  # "between cars", not "between car"
+        for relation in self._graph.relations:
+            excluded |= _excluded_by_relation(relations, relation.lemma, relation.text, relation.tag)
+        if chosen.tag[:1] != "V":
+            excluded |= relations.excluded(f"{chosen.lemma} {second.lemma.rpartition(' ')[2]}")
+        return excluded
+
+
+def _describes(attribute: Attribute, relation: Relation | None, head_start: int) -> bool:
+    """Whether an attribute goes into the positive: one word or compound word, no number and no determiner.
+
+    Where the relation is a verb, another verb after the noun ("man walking and holding a drink") is no adjective.
+    """
+    tag = attribute.tag
+    if tag in _NO_ATTRIBUTES or attribute.lemma in QUANTITIES:
+        return False
+    if tag[:1] == "V" and relation is not None and relation.tag[:1] == "V" and attribute.start > head_start:
+        return False
+    return attribute.text.isalpha() or attribute.text.replace("-", "").isalpha()
+
+
+def _starts_sentence(caption: str, start: int, text: str) -> bool:
+    """Whether a capital at `start` is there because a sentence begins, in a caption not Written Like A Title."""
+    before = caption[:start].rstrip(" \"'(“‘")
+    if before and before[-1] not in ".!?:":
+        return False
+    first = text.split(" ", 1)[0]
+    if len(first) > 1 and first.isupper():
+        return False
+    words = caption.split()
+    return sum(word[:1].isupper() for word in words) * 2 <= len(words) or len(words) <= 2
+
+
+def _is_plural(entity: Entity) -> bool:
+    if entity.tag not in ("NNS", "NNPS"):
+        return False
+    head = entity.head.lower()
+    return head.endswith("s") or head != entity.lemma or head.rpartition(" ")[2] in _SAME_IN_THE_PLURAL
+
+
+# Captions name few things, over and over: these three remember what the last ones ruled out.
+@lru_cache(maxsize=50_000)
+def _excluded_by_entity(objects: Lexicon, lemma: str, head: str) -> int:
+    """Terms that an entity of the caption rules out."""
+    excluded = objects.excluded(lemma)
+    if head != lemma:
+        excluded |= objects.excluded(head.lower())
+    if " " in lemma:
+        excluded |= objects.excluded(lemma.rpartition(" ")[2])
+    return excluded
+
+
+@lru_cache(maxsize=50_000)
+def _excluded_by_attribute(attributes: Lexicon, text: str, lemma: str) -> int:
+    """Terms that an attribute of the caption rules out."""
+    return attributes.excluded(text.lower()) | attributes.excluded(lemma)
+
+
+@lru_cache(maxsize=50_000)
+def _excluded_by_relation(relations: Lexicon, lemma: str, text: str, tag: str) -> int:
+    """Terms that a relation of the caption rules out."""
+    if tag in ("TO", "MD"):  # "to brush" rules out what "brush" does
+        lemma = lemma.partition(" ")[2] or lemma
+    excluded = relations.excluded(lemma) | relations.excluded(text.lower())
+    verb, _, rest = lemma.partition(" ")
+    if tag[:1] in ("V", "T", "M"):
+        excluded |= relations.excluded(verb)
+        if rest:  # "sitting on" says "on", "standing in front of" says "in front of" and "of"
+            excluded |= relations.excluded("+" + rest) | relations.excluded("+" + rest.rpartition(" ")[2])
+    elif rest:
+        excluded |= relations.excluded(verb) | relations.excluded(lemma.rpartition(" ")[2])
+    return excluded
+
+
+@lru_cache(maxsize=50_000)
+def _relation_pool(pools: Pools, text: str, tag: str, has_object: bool) -> tuple[Pool, str, str] | None:
+    """The pool whose forms agree with a relation, and what stays before and after the term.
+
+    None for a relation that no picture shows ("of", "about"): replacing it makes nothing false.
+    """
+    words = text.lower().split()
+    if tag in ("TO", "MD") and len(words) > 1:
+        if has_object:
+            return pools.verbs[BASE], text.split(maxsplit=1)[0] + " ", ""
+        return _phrases(words[2:], pools)[BASE], text.split(maxsplit=1)[0] + " ", ""
+    form = _VERB_FORMS.get(tag)
+    if form is None:
+        return None if words[-1] in UNSEEN else (pools.prepositions, "", "")
+    if form == PARTICIPLE and len(words) > 1 and words[-1] in ("by", "with"):
+        return pools.verbs[PARTICIPLE], "", " " + text.rsplit(maxsplit=1)[-1]
+    if len(words) == 1 or has_object:
+        return pools.verbs[form], "", ""
+    # "parked in" and "carved into": the past tense reads well for verbs that have no passive
+    return _phrases(words[1:], pools)[PAST if form == PARTICIPLE else form], "", ""
+
+
+def _phrases(preposition: list[str], pools: Pools) -> tuple[Pool, ...]:
+    """Verb phrases with this very preposition where there are enough: then the verb alone is replaced."""
+    return pools.verb_phrases.get(" ".join(preposition)) or pools.verb_phrases[""]

@@ -1,0 +1,144 @@
+"""What replaces the pieces of a positive: a row's own draws from `term_pools`, and the original's capitals.
+
+Part of `subcaptions`. A draw takes a band, then a term in it, and is drawn again where the term is excluded or the
+caption already says it. This is the inner loop of the pipeline (a dozen draws per caption): plain integers and tuples.
+"""
+
+import hashlib
+import struct
+from collections.abc import Iterator
+from itertools import chain, islice
+from typing import Final
+
+from pipeline.schema import Kind
+from pipeline.subcaptions.term_pools import LOWER, UPPER, Bands, Entry, Pool, case_of
+
+_FREE_DRAWS: Final = 12
+"""Draws before the remaining terms are walked through in order."""
+_UNPACK: Final = struct.Struct("<42I").unpack
+"""168 bytes: what one round of SHAKE-128 gives."""
+
+
+def draw_numbers(seed: int, key: str) -> Iterator[int]:
+    """An endless stream of 32-bit numbers that depends on the seed and the key alone."""
+    return chain.from_iterable(_blocks(f"{seed}:{key}".encode("utf-8", "surrogatepass")))
+
+
+def _blocks(text: bytes) -> Iterator[tuple[int, ...]]:
+    block = 0
+    while True:
+        yield _UNPACK(hashlib.shake_128(b"%d:%s" % (block, text)).digest(168))
+        block += 1
+
+
+class Slot:
+    """One piece of a positive that can be replaced."""
+
+    __slots__ = (
+        "bands",
+        "before",
+        "case",
+        "end",
+        "lexicon",
+        "near",
+        "original",
+        "plain",
+        "pool",
+        "start",
+        "tail",
+    )
+
+    def __init__(
+        self, start: int, original: str, pool: Pool, *, near: int, before: str = "", tail: str = ""
+    ) -> None:
+        self.start = start
+        """Where the original stands in the positive."""
+        self.end = start + len(original)
+        self.original = original
+        self.pool = pool
+        self.lexicon = pool.lexicon
+        self.near = near
+        """Terms that are like the original, as bits."""
+        self.before = before
+        """What stays before the term ("to " of an infinitive)."""
+        self.tail = tail
+        """What stays after it (" by" of a passive)."""
+        if before or tail:
+            self.bands, self.case = pool.around(original[len(before) : -len(tail) or None]), case_of(original)
+            self.plain = False
+            return
+        self.bands, self.case = pool.place(original)
+        """What is drawn from, and how the original is capitalised."""
+        self.plain = self.case == LOWER
+        """Whether a term stands there as it is."""
+
+    def dress(self, word: str) -> str:
+        """A term as it stands in this place: with what stays around it, and the original's capitals."""
+        if self.before or self.tail:
+            word = f"{self.before}{word}{self.tail}"
+        if self.case == LOWER:
+            return word
+        return word.upper() if self.case == UPPER else _match_capitals(self.original, word)
+
+
+class Plan:
+    """The slots of one kind in a positive, and the text between them."""
+
+    __slots__ = ("excluded", "kind", "parts", "rest", "used")
+
+    def __init__(self, positive: str, kind: Kind, slots: list[Slot], excluded: int) -> None:
+        self.kind = kind
+        self.excluded = excluded
+        """Terms that must not stand in any of them, as bits."""
+        self.used: set[int] = set()
+        """Terms that stood there in earlier negatives."""
+        self.parts: list[tuple[str, Slot, Bands]] = []
+        """For each slot: what stands before it, the slot, and what it draws from."""
+        end = 0
+        for slot in slots:
+            self.parts.append((positive[end : slot.start], slot, slot.bands))
+            end = slot.end
+        self.rest = positive[end:]
+
+    def allows(self, entry: Entry, caption: str) -> bool:
+        """Whether an entry may stand in a slot: not excluded, not used before, nothing the caption says."""
+        row, word, term, _ = entry
+        return not (self.excluded >> row & 1 or row in self.used or word in caption or term in caption)
+
+
+def draw(slot: Slot, plan: Plan, numbers: Iterator[int], caption: str, *, band: int) -> Entry | None:
+    """An entry that fits the slot, from this band if the pool keeps bands; None where none is left.
+
+    `caption`: lower case; no term it contains is drawn.
+    """
+    bands, keeps_band = slot.bands, slot.pool.keeps_band
+    for _ in range(_FREE_DRAWS):
+        number = next(numbers)
+        entries, centre, width = bands[band if keeps_band else number % len(bands)]
+        entry = entries[centre + (((number >> 8 & 4095) - (number >> 20)) * width >> 12)]
+        if plan.allows(entry, caption):
+            return entry
+    return _walk(slot.pool.entries(), plan, numbers, caption)
+
+
+def draw_near(slot: Slot, plan: Plan, numbers: Iterator[int], caption: str) -> Entry | None:
+    """As `draw`, from the terms that are like the original."""
+    return _walk(slot.pool.entries(slot.near & ~plan.excluded), plan, numbers, caption)
+
+
+def _walk(entries: list[Entry], plan: Plan, numbers: Iterator[int], caption: str) -> Entry | None:
+    """The first entry that fits, from a random one on."""
+    first = next(numbers) % len(entries) if entries else 0
+    for entry in chain(islice(entries, first, None), islice(entries, first)):
+        if plan.allows(entry, caption):
+            return entry
+    return None
+
+
+def _match_capitals(original: str, word: str) -> str:
+    """`word` with the capitals of `original`: on every word where it has them on every word, else on the first."""
+    if not original[:1].isupper():
+        return word
+    if all(part[:1].isupper() for part in original.split()):
+        return " ".join(part[:1].upper() + part[1:] for part in word.split(" "))
+    return word[:1].upper() + word[1:]

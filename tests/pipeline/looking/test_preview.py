@@ -1,0 +1,28 @@
+"""The page shows what was made, and nothing a caption says runs."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.captions.readers import InputOptions
+from pipeline.errors import UserError
+from pipeline.looking.preview import write_preview
+from pipeline.stages import PipelineOptions, run_stages
+
+
+def test_page_shows_captions_and_negatives_escaped(tmp_path: Path) -> None:
+    lines = ["a black dog chasing a <script>alert(1)</script> ball", "a red car on a road"]
+    (tmp_path / "a.tsv").write_text("".join(f"{line}\thttp://x\n" for line in lines))
+    out = tmp_path / "out"
+    run_stages(PipelineOptions(input=InputOptions(input=str(tmp_path / "a.tsv")), out=out))
+    assert write_preview(out, tmp_path / "page.html", num=5) == 2
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert "<script" not in page
+    assert "&lt;" in page
+    assert '<span class="entity">car</span>' in page
+    assert page.count("<ins>") >= 10
+
+
+def test_folder_without_subcaptions_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="augment-captions"):
+        write_preview(tmp_path, tmp_path / "page.html")
