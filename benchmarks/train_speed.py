@@ -10,11 +10,12 @@ import argparse
 import itertools
 import time
 
+from trainer.methods import MethodOptions, build_method, encode
+
 from trainer.batches import BatchOptions, BatchStream
 from trainer.data import find_shards, index_shards
 from trainer.learner import build_learner, update
 from trainer.losses import total_loss
-from trainer.methods import MethodOptions, build_method, encode
 from trainer.model import load_model
 from trainer.optim import OptimOptions
 

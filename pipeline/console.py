@@ -1,11 +1,222 @@
-"""How both command lines end: one line for a mistake, never a traceback for bad input."""
+"""How both command lines are made and end: commands loaded when called, options from dataclasses, mistakes in a line.
 
+A command is a typed function. A parameter that is a frozen options dataclass becomes one option per field, with the
+field's type, default and docstring; nothing of an option is written twice.
+"""
+
+import ast
+import inspect
 import sys
+import textwrap
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import cache, wraps
+from importlib import import_module
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
+import typer.main
+from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from pipeline.errors import UserError
+
+
+# ------------------------------------------------------------------------------------------- options from dataclasses
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneOf:
+    """Marks a parameter whose dataclass another option chooses: the options of all, each None where not given."""
+
+    chooser: str
+    """The parameter that names the choice."""
+    classes: Mapping[str, type[Any]]
+    build: Callable[[str, dict[str, Any]], Any]
+    """(choice, what was given) -> the options; says which option does not go with the choice."""
+
+
+def from_options(
+    *, omit: Collection[str] = (), defaults: Mapping[str, Any] | None = None
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Makes a command of a function with dataclass parameters: each field an option, the dataclass built of them.
+
+    A field that `omit` names is no option and keeps its default; one that is a parameter of the function itself is
+    that parameter, for the dataclass, too. `defaults` gives some fields another default than their class does.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        hints = get_type_hints(function, include_extras=True)
+        plain = inspect.signature(function).parameters
+        groups = {name: hints[name] for name in plain if is_dataclass(hints[name])}
+        choices = {name: mark for name in plain if (mark := _one_of(hints[name]))}
+        parameters: list[inspect.Parameter] = []
+        for name, parameter in plain.items():
+            if name in groups:
+                hidden = {*omit, *plain} - {*groups, *choices}
+                parameters += _options_of(groups[name], hidden=hidden, defaults=defaults or {})
+            elif name in choices:
+                parameters += _options_of_all(choices[name].classes)
+            else:
+                parameters.append(parameter.replace(annotation=hints[name]))
+
+        @wraps(function)
+        def command(**given: Any) -> Any:
+            arguments = {name: given[name] for name in plain if name in given}
+            for name, group in groups.items():
+                taken = {field.name for field in fields(group)} - set(omit)
+                arguments[name] = group(**{key: given[key] for key in given if key in taken})
+            for name, mark in choices.items():
+                known = {field.name for options in mark.classes.values() for field in fields(options)}
+                chosen = {key: given[key] for key in known if given[key] is not None}
+                arguments[name] = mark.build(given[mark.chooser], chosen)
+            return function(**arguments)
+
+        keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+        command.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in keyword}
+        return command
+
+    return decorate
+
+
+def _one_of(hint: Any) -> OneOf | None:
+    return next((mark for mark in get_args(hint)[1:] if isinstance(mark, OneOf)), None)
+
+
+def _options_of(
+    group: Any, *, hidden: Collection[str], defaults: Mapping[str, Any]
+) -> Iterator[inspect.Parameter]:
+    hints, helps = get_type_hints(group), field_docs(group)
+    for field in fields(group):
+        if field.name in hidden:
+            continue
+        default = defaults.get(field.name, field.default)
+        option: dict[str, Any] = {"help": helps[field.name]}
+        kind = hints[field.name]
+        if word := field.metadata.get("none"):  # what None is called where it is not the default
+            option |= {"parser": _number_or(word, field.name), "metavar": f"INTEGER|{word}"}
+            kind = Any
+        yield inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if default is MISSING else default,
+            annotation=Annotated[kind, typer.Option(**option)],
+        )
+
+
+def _options_of_all(classes: Mapping[str, Any]) -> Iterator[inspect.Parameter]:
+    """One option per field name of the classes; its help says whose it is, and what each has by default."""
+    owners: dict[str, dict[str, list[str]]] = {}
+    kinds: dict[str, Any] = {}
+    for choice, options in classes.items():
+        hints, docs = get_type_hints(options), field_docs(options)
+        for field in fields(options):
+            kinds.setdefault(field.name, hints[field.name])
+            told = choice if field.default is None else f"{choice} {_shown(field.default)}"
+            owners.setdefault(field.name, {}).setdefault(docs[field.name], []).append(told)
+    for name, helps in owners.items():
+        told = " ".join(f"{text} [{', '.join(whose)}]" for text, whose in helps.items())
+        kind: Any = kinds[name] | None
+        yield inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[kind, typer.Option(help=told, show_default=False)],
+        )
+
+
+def _shown(default: object) -> str:
+    if isinstance(default, bool):
+        return "yes" if default else "no"
+    return f"{default:.4g}" if isinstance(default, float) else str(default)
+
+
+def _number_or(word: str, name: str) -> Callable[[Any], int | None]:
+    def parse(text: Any) -> int | None:
+        if text == word:
+            return None
+        if not str(text).isdigit() or int(text) < 1:
+            raise UserError(f"{name} must be a number of at least 1, or {word}, not {text!r}")
+        return int(text)
+
+    return parse
+
+
+@cache
+def field_docs(group: Any) -> dict[str, str]:
+    """The docstring below each field of a dataclass, on one line; "" where there is none."""
+    found: dict[str, str] = {}
+    for owner in reversed(group.__mro__):
+        if not is_dataclass(owner):
+            continue
+        source: str = inspect.getsource(owner)  # type: ignore[arg-type]  # a class
+        (tree,) = ast.parse(textwrap.dedent(source)).body
+        assert isinstance(tree, ast.ClassDef)
+        for statement, below in zip(tree.body, [*tree.body[1:], None], strict=True):
+            if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+                told = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+                text = str(below.value.value) if told else ""  # type: ignore[union-attr]
+                found[statement.target.id] = " ".join(text.split())
+    return {field.name: found[field.name] for field in fields(group)}
+
+
+# ------------------------------------------------------------------------------------------ commands loaded when called
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Where a command's function is, and what the list of commands says of it."""
+
+    place: str
+    """`package.module:name`; the name is a function, or a Typer application of its own."""
+    summary: str
+
+
+class _Loaded(Mapping[str, Any]):
+    """The commands by name; a command's module is imported when the command is asked for."""
+
+    def __init__(self, commands: Mapping[str, Command]) -> None:
+        self.commands = commands
+
+    def __getitem__(self, name: str) -> Any:
+        module, _, attribute = self.commands[name].place.partition(":")
+        found = getattr(import_module(module), attribute)
+        if not isinstance(found, typer.Typer):
+            single = new_app()
+            single.command(name)(found)
+            found = single
+        loaded = typer.main.get_command(found)
+        loaded.name = name
+        return loaded
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.commands)
+
+    def __len__(self) -> int:
+        return len(self.commands)
+
+
+def lazy_app(help: str, commands: Mapping[str, Command]) -> typer.Typer:
+    """An application of these commands; its help lists them without importing one."""
+
+    class Group(TyperGroup):
+        def __init__(self, **attributes: Any) -> None:
+            super().__init__(**attributes)
+            self.commands = _Loaded(commands)  # type: ignore[assignment]
+
+        def format_commands(self, ctx: Any, formatter: Any) -> None:
+            with formatter.section("Commands"):
+                formatter.write_dl([(name, command.summary) for name, command in commands.items()])
+
+    return new_app(help=help, cls=Group, no_args_is_help=True)
+
+
+def new_app(**settings: Any) -> typer.Typer:
+    """A Typer application as all of ours are: plain help, whose option names are never cut; `-h`; our own errors."""
+    return typer.Typer(
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        **settings,
+    )
 
 
 def run(app: typer.Typer, program: str) -> None:

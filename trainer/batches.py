@@ -8,9 +8,9 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import cycle, islice
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -18,7 +18,6 @@ from torch import Tensor
 from pipeline.errors import UserError
 from trainer import images
 from trainer.data import RawSample, ShardIndex, Skipped, read_shard
-from trainer.methods import Batch, Needs
 from trainer.model import ClipModel
 from trainer.records import negatives_of, positive_of, views_of
 
@@ -30,24 +29,63 @@ Poison = Callable[[str, Tensor, str], tuple[Tensor, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """What a defence wants of a sample beyond its image."""
+
+    views: bool = False
+    """The augmented image and the augmented caption."""
+    triples: bool = False
+    """A positive and a negative sub-caption for the selected samples."""
+    texts: bool = True
+    """The captions' embeddings."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What `BatchStream` yields: B pairs, then the images of triples that stand beside them."""
+
+    keys: tuple[str, ...]
+    image_M3HW: Tensor
+    """uint8; the first `num_pairs` belong to the captions, the rest to triples from a cycled stream."""
+    text_BL: Tensor
+    num_pairs: int
+    image_view_B3HW: Tensor | None = None
+    text_view_BL: Tensor | None = None
+    triple_rows_T: Tensor | None = None
+    """Which images the triples belong to: rows of `image_M3HW`; None where the step has no triple."""
+    positive_TL: Tensor | None = None
+    negative_TL: Tensor | None = None
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch with its tensors on `device`."""
+        tensors = {name: getattr(self, name) for name in self.__slots__}
+        moved: dict[str, Any] = {
+            name: value.to(device) for name, value in tensors.items() if isinstance(value, Tensor)
+        }
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BatchOptions:
     """How samples are ordered and put together."""
 
     batch_size: int = 64
+    """Samples in a step; what is left at an epoch's end is dropped."""
     seed: int = 0
-    triples: int | None = 1_000
-    """K, the samples drawn afresh each epoch that bring their sub-captions; None: every sample that has some."""
+    """Of order, views, choices, and of random weights."""
+    triples: int | None = field(default=1_000, metadata={"none": "all"})
+    """K, the samples drawn afresh each epoch that bring their sub-captions; or all that have some."""
     triples_enter: TriplesEnter = "in-step"
     """in-step: in the steps where their samples fall; every-step: a batch of them beside every step, cycled (the K
     images stay in memory); extra-steps: K / batch_size further steps at the end of each epoch."""
     triples_per_step: int | None = None
-    """every-step: how many stand beside each step; None: batch_size."""
+    """every-step: how many stand beside each step. Default: the batch size."""
     resize: images.ResizeMode | None = None
-    """How training images become square; None: as the model's evaluation does."""
+    """How training images become square. Default: as in the model's evaluation."""
     shuffle_buffer: int = 2_000
     """Samples held to shuffle within; the order of the shards is shuffled, too."""
     workers: int = 0
-    """Threads that decode; the batches are the same with any number."""
+    """Threads that decode images; the weights are the same with any number."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "triples", "triples_per_step", "shuffle_buffer"):
@@ -118,6 +156,10 @@ class BatchStream:
             yield from self._batches(self._ordered(epoch), frozenset(), epoch, skip=skip)
             picked = (sample for sample in self._ordered(epoch) if sample.key in chosen)
             yield from self._batches(picked, chosen, epoch, skip=max(0, skip - plain))
+
+    def again(self) -> "BatchStream":
+        """The same batches from another stream, which counts by itself what it leaves out: to look ahead."""
+        return BatchStream(self.index, self.clip, needs=self.needs, options=self.options, poison=self.poison)
 
     def _ordered(self, epoch: int) -> Iterator[RawSample]:
         return ordered_samples(

@@ -9,29 +9,40 @@ from typing import Annotated
 
 import typer
 
+from pipeline.console import Command, lazy_app
 from pipeline.console import run as run_app
 from trainer import __version__
-from trainer.commands.attack import attack
-from trainer.commands.craft_trigger import craft_trigger
-from trainer.commands.data import app as data
-from trainer.commands.defend import defend
-from trainer.commands.evaluate import evaluate
-from trainer.commands.inspect import inspect
-from trainer.commands.poison import poison
-from trainer.commands.probe import probe
-from trainer.commands.report import report
-from trainer.commands.retrieve import retrieve
 
-app = typer.Typer(
-    name="trainer",
-    help="Fine-tune a CLIP that may carry a backdoor, and measure what is left of it.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-for command in (defend, craft_trigger, attack, poison, evaluate, probe, retrieve, report, inspect):
-    app.command()(command)
-app.add_typer(data, name="data")
+COMMANDS = {
+    "defend": Command(
+        "trainer.commands.defend:defend",
+        "Fine-tune a CLIP on clean or suspect shards so that a backdoor is forgotten.",
+    ),
+    "evaluate": Command(
+        "trainer.commands.evaluate:evaluate",
+        "Measure zero-shot accuracy (BA) and attack success rate (ASR), with 95 % intervals.",
+    ),
+    "probe": Command("trainer.commands.probe:probe", "Measure a linear probe on frozen features."),
+    "retrieve": Command("trainer.commands.retrieve:retrieve", "Measure retrieval at 1, 5 and 10."),
+    "report": Command("trainer.commands.report:report", "Set two evaluations side by side."),
+    "inspect": Command(
+        "trainer.commands.inspect:inspect", "Say what a checkpoint holds, without ever unpickling it."
+    ),
+    "data": Command(
+        "trainer.commands.data:app", "Known data sets, and whether a local copy is the one described."
+    ),
+    "craft-trigger": Command(
+        "trainer.commands.craft_trigger:craft_trigger",
+        "Make a trigger and write it to a file that is the same everywhere.",
+    ),
+    "poison": Command(
+        "trainer.commands.poison:poison", "Write shards of which a share of the samples carries a trigger."
+    ),
+    "attack": Command(
+        "trainer.commands.attack:attack", "Make a victim: train on shards of which a share is poisoned."
+    ),
+}
+app = lazy_app("Fine-tune a CLIP that may carry a backdoor, and measure what is left of it.", COMMANDS)
 
 NEEDED = ("torch", "torchvision", "open_clip", "safetensors", "webdataset", "numpy")
 """What the extra `trainer` installs."""

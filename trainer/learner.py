@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
+from trainer.defences.defence import Defence
 from trainer.model import ClipModel
 from trainer.optim import OptimOptions, build_optimizer, clamp_logit_scale, set_learning_rate
 
@@ -32,9 +33,12 @@ class Learner:
         return torch.autocast(self.device.type, dtype=dtype, enabled=self.precision != "fp32")
 
 
-def build_learner(clip: ClipModel, *, optim: OptimOptions, device: str, precision: Precision) -> Learner:
+def build_learner(
+    clip: ClipModel, *, optim: OptimOptions, device: str, precision: Precision, lock_text: bool = False
+) -> Learner:
     """Moves the model to its device and gives it an optimiser; UserError for a device that is not there.
 
+    `lock_text` leaves the text tower out of training; the images' and the scale of the logits stay in.
     In half precision its convolutions get their channels last, which is what tensor cores and AVX-512 work on.
     """
     found = find_device(device)
@@ -43,16 +47,22 @@ def build_learner(clip: ClipModel, *, optim: OptimOptions, device: str, precisio
     if chosen != "fp32":
         clip.model.to(memory_format=torch.channels_last)
     scaler = torch.amp.GradScaler(found.type, enabled=chosen == "amp")
+    if lock_text:
+        for name, parameter in clip.model.named_parameters():
+            parameter.requires_grad_(name.startswith("visual.") or name in ("logit_scale", "logit_bias"))
     optimizer = build_optimizer(clip.model, optim)
     return Learner(clip=clip, optimizer=optimizer, scaler=scaler, device=found, precision=chosen)
 
 
-def update(learner: Learner, loss: Tensor, *, lr: float, max_gradient_norm: float | None) -> None:
-    """One step of the optimiser down the gradient of `loss`."""
+def update(
+    learner: Learner, defence: Defence, loss: Tensor, *, lr: float, max_gradient_norm: float | None
+) -> None:
+    """One step of the optimiser down the gradient of `loss`, which the defence sees first."""
     model, scaler = learner.clip.model, learner.scaler
     set_learning_rate(learner.optimizer, lr)
     learner.optimizer.zero_grad(set_to_none=True)
     scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    defence.after_backward()
     scaler.unscale_(learner.optimizer)
     if max_gradient_norm is not None:
         nn.utils.clip_grad_norm_(model.parameters(), max_gradient_norm)

@@ -18,7 +18,7 @@ from pipeline.errors import UserError
 Negatives = Literal["in-batch", "own"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class CounterfactualOptions:
     """The switches of the counterfactual loss; the paper states the two temperatures and leaves the rest open."""
 
@@ -29,7 +29,7 @@ class CounterfactualOptions:
     negatives: Negatives = "in-batch"
     """in-batch: every sample of the step sees every negative; own: only its own counterfactual."""
     text_to_image_negatives: bool = True
-    """Whether the text-to-image direction (2) has negatives, too; MosaiCLIP has none there."""
+    """Negatives in the text-to-image direction, too; MosaiCLIP has none there."""
 
     def __post_init__(self) -> None:
         for name in ("tau_positive", "tau_negative"):

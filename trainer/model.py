@@ -76,6 +76,35 @@ class ClipModel:
         return (scaled - mean) / std
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelChoice:
+    """Which model, with which weights."""
+
+    checkpoint: Path | None = None
+    """Weights: safetensors, a torch file that holds only tensors, or a run's folder."""
+    model: str | None = None
+    """Any open_clip name (RN50-quickgelu, ViT-B-32, hf-hub:..., local-dir:...) or one of ours (cleanerclip-rn-64).
+    May be left out where the checkpoint names it."""
+    activation: Activation | None = None
+    """For weights that do not say which activation they were trained with."""
+
+    def load(self, *, seed: int = 0) -> ClipModel:
+        """The model, in memory; random weights are drawn from `seed` where neither file nor name has any.
+
+        UserError as `load_model` raises it.
+        """
+        return load_model(self.model, checkpoint=self.checkpoint, seed=seed, activation=self.activation)
+
+    def check(self) -> None:
+        """UserError where neither a checkpoint is given nor a model whose name means weights."""
+        require_weights(self.model, self.checkpoint)
+
+    def load_trained(self) -> ClipModel:
+        """The model with weights that were trained; UserError where none are named."""
+        self.check()
+        return self.load()
+
+
 def require_weights(model: str | None, checkpoint: Path | None) -> None:
     """UserError where neither a checkpoint is given nor a model whose name means weights."""
     if checkpoint is None and not (model or "").startswith(("hf-hub:", "local-dir:")):

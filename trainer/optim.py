@@ -15,19 +15,24 @@ MAX_LOGIT_SCALE = math.log(100)
 class OptimOptions:
     """AdamW and its learning-rate schedule; the paper's values where it states them."""
 
-    lr: float = 1e-5
-    """The peak learning rate; the paper leaves it blank, the field uses 4.5e-6 to 1e-5 for OpenAI's models."""
+    lr: float | None = None
+    """Peak learning rate. Default: the method's; 1e-3 for small models from scratch (measured), 1e-5 for OpenAI's
+    and their like (what the field uses: the paper leaves it blank)."""
     warmup: int | None = None
-    """Steps of linear warm-up; None: 10,000 as in the paper, at most a tenth of all steps."""
+    """Steps of linear warm-up, then cosine to 0. Default: a tenth of all steps, at most the paper's 10,000."""
     weight_decay: float = 0.1
+    """AdamW's, on weights alone: not on norms, biases, logit_scale."""
     beta1: float = 0.9
+    """AdamW's decay of the mean gradient."""
     beta2: float = 0.999
+    """AdamW's decay of the mean squared gradient."""
     eps: float = 1e-8
+    """AdamW's, against division by 0."""
     max_gradient_norm: float | None = None
-    """Gradients are scaled down to this norm; None: never."""
+    """Scale gradients down to this norm. Default: never."""
 
     def __post_init__(self) -> None:
-        if not self.lr > 0:
+        if self.lr is not None and not self.lr > 0:
             raise UserError(f"lr must be greater than 0, not {self.lr}")
         if self.warmup is not None and self.warmup < 0:
             raise UserError(f"warmup must be 0 or more steps, not {self.warmup}")
@@ -53,11 +58,12 @@ def build_optimizer(model: nn.Module, options: OptimOptions) -> torch.optim.Adam
         {"params": [p for name, p in named if not decays(name, p)], "weight_decay": 0.0},
     ]
     betas = (options.beta1, options.beta2)
-    return torch.optim.AdamW(groups, lr=options.lr, betas=betas, eps=options.eps)
+    return torch.optim.AdamW(groups, lr=options.lr or 0.0, betas=betas, eps=options.eps)
 
 
 def learning_rate(step: int, *, total_steps: int, options: OptimOptions) -> float:
     """The learning rate of the step (0-based): linear up to `lr`, then half a cosine down towards 0."""
+    assert options.lr is not None  # a run chooses one for its model
     warmup = min(10_000, total_steps // 10) if options.warmup is None else options.warmup
     if step < warmup:
         return options.lr * (step + 1) / warmup

@@ -8,9 +8,9 @@ Same inputs and options, same bytes; the manifest is written last and can be giv
 import io
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 from pipeline.errors import UserError
 from pipeline.storage import (
@@ -35,19 +35,27 @@ MAX_NAMED_FAULTS: Final = 100
 SUBCAPTION_FIELDS: Final = ("positive", "negatives", "views", "subcaption_status")
 
 
+PoisonedResize = Literal["shortest", "squash"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PixelOptions:
     """How a poisoned image becomes square before the trigger: as the model that will be trained resizes."""
 
-    image_size: int = 224
-    resize: images.ResizeMode = "shortest"
+    image_size: int | None = None
+    """Side of poisoned images in pixels: the model's. Default: the trigger file's own, 224 for a name."""
+    resize: PoisonedResize = "shortest"
+    """How they become square: shortest (CLIP's evaluation) or squash (the public attacks)."""
     interpolation: images.Interpolation = "bicubic"
+    """The model's."""
 
     def __post_init__(self) -> None:
-        if self.image_size < 1:
+        if self.image_size is not None and self.image_size < 1:
             raise UserError(f"image_size must be at least 1, not {self.image_size}")
-        if self.resize not in ("shortest", "squash"):
-            raise UserError(f"resize must be shortest or squash, not {self.resize!r}")
+        if self.resize not in get_args(PoisonedResize):
+            raise UserError(
+                f"resize must be one of {', '.join(get_args(PoisonedResize))}, not {self.resize!r}"
+            )
         if self.interpolation not in images.INTERPOLATIONS:
             raise UserError(
                 f"interpolation must be one of {', '.join(images.INTERPOLATIONS)}, not {self.interpolation!r}"
@@ -75,6 +83,7 @@ def write_poisoned(
     Raises:
         UserError: `out` holds poisoned shards of other options, or nothing of the kind.
     """
+    pixels = replace(pixels, image_size=pixels.image_size or trigger.image_size)
     identity = _identity(index, trigger, options, pixels)
     done = _finished(out, identity)
     if done is not None:
@@ -181,7 +190,7 @@ def _alteration(
         try:
             square = images.resize(
                 images.decode(image),
-                pixels.image_size,
+                pixels.image_size or trigger.image_size,
                 mode=pixels.resize,
                 interpolation=pixels.interpolation,
             )

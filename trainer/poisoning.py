@@ -30,38 +30,24 @@ TRIGGER_FILE: Final = "trigger.safetensors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PoisonOptions:
-    """What an attack does, and to how many samples."""
+class PoisonChoice:
+    """How many samples an attack poisons, and what their captions are."""
 
-    trigger: str
-    """A trigger's name or file."""
-    target: str
-    """The class that triggered images shall be put in."""
-    templates: tuple[str, ...] = ()
-    """Captions with `{}` for the class; a poisoned sample gets a random one with the target."""
     rate: float = 0.02
     """The share of samples that is poisoned; 0 trains a clean model."""
     captions: Captions = "templates"
-    """templates, or natural: another sample's own caption that names the target (BadCLIP)."""
+    """Of poisoned samples: templates, or natural, other samples' captions that name the target (BadCLIP)."""
     label_consistent: bool = False
-    """Only samples whose own caption names the target get the trigger, and they keep their caption."""
-    seed: int = 0
+    """Poison only samples whose own caption names the target; they keep it."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.rate <= 1:
             raise UserError(f"rate must be between 0 and 1, not {self.rate}")
-        if not self.target.strip():
-            raise UserError("the target class must not be empty")
         if self.captions not in get_args(Captions):
             raise UserError(f"captions must be one of {', '.join(get_args(Captions))}, not {self.captions!r}")
         if self.label_consistent and self.captions == "natural":
             raise UserError(
                 "label-consistent samples keep their own caption: leave out --captions natural, or --label-consistent"
-            )
-        without = [template for template in self.templates if "{}" not in template]
-        if without or (self.needs_templates and not self.templates):
-            raise UserError(
-                f"a template must say {{}} where the class goes: {without[0] if without else 'none given'}"
             )
 
     @property
@@ -73,6 +59,29 @@ class PoisonOptions:
     def needs_captions(self) -> bool:
         """Whether the samples' own captions have to be read first."""
         return not self.needs_templates
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoisonOptions(PoisonChoice):
+    """What an attack does, and to how many samples."""
+
+    trigger: str
+    """A trigger's name or file."""
+    target: str
+    """The class that triggered images shall be put in."""
+    templates: tuple[str, ...] = ()
+    """Captions with `{}` for the class; a poisoned sample gets a random one with the target."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        PoisonChoice.__post_init__(self)
+        if not self.target.strip():
+            raise UserError("the target class must not be empty")
+        without = [template for template in self.templates if "{}" not in template]
+        if without or (self.needs_templates and not self.templates):
+            raise UserError(
+                f"a template must say {{}} where the class goes: {without[0] if without else 'none given'}"
+            )
 
 
 def plan_for(index: ShardIndex, poison: PoisonOptions, trigger: Trigger) -> dict[str, str]:

@@ -17,6 +17,7 @@ import torch
 from pipeline.errors import UserError
 from trainer import checkpoint as checkpoints
 from trainer.batches import BatchStream
+from trainer.defences.defence import Defence
 from trainer.learner import Learner
 from trainer.log import say
 from trainer.model import ClipModel, hash_weights, open_clip_config
@@ -47,15 +48,30 @@ def check_folder(out: Path, *, resume: bool) -> None:
         raise UserError(f"{out} already holds a run: --resume continues it, another --out starts a new one")
 
 
-def check_options(out: Path, record: Mapping[str, Any]) -> None:
-    """UserError where the run in `out` was started with other options; those that change no weight may differ."""
-    before = _that_matter(_read_options(out / "options.json"))
-    now = _that_matter(json.loads(_dump(record)))
-    changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+def check_options(
+    out: Path, record: Mapping[str, Any], *, defaults: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Any]:
+    """What the run in `out` was started with; UserError where `record` differs in what changes a weight.
+
+    An option that is younger than the run, so that its file does not know it, had its value in `defaults` there.
+    """
+    started = _read_options(out / "options.json")
+    before, now = _that_matter(started), _that_matter(json.loads(_dump(record)))
+    known = json.loads(_dump(defaults or {}))
+    changed = sorted(
+        key for key in {*before, *now} if not _same(before.get(key), now.get(key), known.get(key, {}))
+    )
     if changed:
         raise UserError(
             f"{out} was started with other options ({', '.join(changed)}); give the same to resume it"
         )
+    return started
+
+
+def _same(before: Any, now: Any, defaults: Mapping[str, Any]) -> bool:
+    if not isinstance(before, dict) or not isinstance(now, dict):
+        return bool(before == now)
+    return all(before.get(name, defaults.get(name)) == now.get(name) for name in {*before, *now})
 
 
 def write_options(out: Path, record: Mapping[str, Any], *, resume: bool) -> str:
@@ -63,8 +79,7 @@ def write_options(out: Path, record: Mapping[str, Any], *, resume: bool) -> str:
     check_folder(out, resume=resume)
     path = out / "options.json"
     if resume:
-        check_options(out, record)
-        text = _dump(_read_options(path))
+        text = _dump(check_options(out, record))
     else:
         text = _dump(record)
         checkpoints.write_json(path, json.loads(text))
@@ -95,7 +110,13 @@ def _read_options(path: Path) -> dict[str, Any]:
 
 
 def save_run(
-    folder: Path, learner: Learner, *, run: Run, metadata: Mapping[str, str], storage: checkpoints.Storage
+    folder: Path,
+    learner: Learner,
+    defence: Defence,
+    *,
+    run: Run,
+    metadata: Mapping[str, str],
+    storage: checkpoints.Storage,
 ) -> None:
     """Saves the state to continue from, and at an epoch's end the weights as `epoch_N.safetensors`."""
     clip = learner.clip
@@ -108,6 +129,7 @@ def save_run(
         "model": clip.model.state_dict(),
         "optimizer": learner.optimizer.state_dict(),
         "scaler": learner.scaler.state_dict(),
+        "defence": defence.state(),
         "options_sha256": metadata["options_sha256"],
         "step": run.step,
         "epoch": run.epoch,
@@ -119,8 +141,8 @@ def save_run(
     checkpoints.save_state(folder / "last.state.pt", state)
 
 
-def load_run(folder: Path, learner: Learner, *, digest: str) -> Run:
-    """Puts model, optimiser and generators back to where the newest saved state was."""
+def load_run(folder: Path, learner: Learner, defence: Defence, *, digest: str) -> Run:
+    """Puts model, optimiser, generators and what the defence keeps back to where the newest saved state was."""
     path = folder / "last.state.pt"
     if not path.is_file():
         say(f"no state is saved in {folder} yet: starting at step 0")
@@ -132,6 +154,7 @@ def load_run(folder: Path, learner: Learner, *, digest: str) -> Run:
         learner.clip.model.load_state_dict(state["model"], strict=True)
         learner.optimizer.load_state_dict(state["optimizer"])
         learner.scaler.load_state_dict(state["scaler"])
+        defence.load_state(state.get("defence", {}))
         torch.set_rng_state(state["torch_rng"])
         if state["cuda_rng"] and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(state["cuda_rng"])

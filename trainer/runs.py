@@ -3,7 +3,7 @@
 import hashlib
 import platform
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ from trainer.attacks import load_trigger
 from trainer.attacks.trigger import Trigger
 from trainer.batches import BatchOptions, BatchStream, Poison, check_samples
 from trainer.data import ShardIndex, find_shards, index_shards
+from trainer.defences import build_defence, learning_rate_for, name_of
+from trainer.defences.defence import Setting
+from trainer.defences.ft import FtOptions
 from trainer.log import say
-from trainer.methods import MethodOptions, build_method
-from trainer.model import Activation, load_model, require_weights
+from trainer.model import ClipModel, ModelChoice
 from trainer.optim import OptimOptions
 from trainer.poisoning import (
     POISONED_FILE,
@@ -32,56 +34,127 @@ from trainer.run_folder import check_folder, check_options
 from trainer.train import TrainOptions, train
 
 
-def start(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """The shards to train on."""
+
+    shards: str
+    """WebDataset shards: file, folder, glob or braces ('shards/{00000..00049}.tar'); several joined by '::'."""
+    image_shards: str | None = None
+    """Where the images are, for text-only shards: one shard beside each."""
+
+
+def defend(
+    model: ModelChoice,
+    source: Source,
+    defence: object,
     *,
-    command: str,
-    shards: str,
-    image_shards: str | None = None,
-    model: str | None,
-    checkpoint: Path | None,
-    activation: Activation | None,
-    out: Path,
-    resume: bool,
-    method: MethodOptions,
     batches: BatchOptions,
     optim: OptimOptions,
     options: TrainOptions,
+    out: Path,
+    resume: bool = False,
+) -> dict[str, Any]:
+    """Fine-tunes the model so that a backdoor is forgotten, and returns the run's summary, as in `out/summary.json`.
+
+    `defence` is the options of one of `trainer.defences.DEFENCES`.
+
+    Raises:
+        UserError: Weights, shards, options or a folder that cannot be used.
+    """
+    model.check()
+    return _start(
+        "defend",
+        model,
+        source,
+        defence,
+        batches=batches,
+        optim=optim,
+        options=options,
+        out=out,
+        resume=resume,
+    )
+
+
+def attack(
+    model: ModelChoice,
+    source: Source,
+    poison: PoisonOptions | None,
+    *,
+    batches: BatchOptions,
+    optim: OptimOptions,
+    options: TrainOptions,
+    out: Path,
+    resume: bool = False,
+) -> dict[str, Any]:
+    """Trains a victim with CLIP's loss, poisoning a share of the samples, and returns the run's summary.
+
+    Raises:
+        UserError: Weights, shards, options or a folder that cannot be used.
+    """
+    return _start(
+        "attack",
+        model,
+        source,
+        FtOptions(),
+        batches=batches,
+        optim=optim,
+        options=options,
+        out=out,
+        resume=resume,
+        poison=poison,
+    )
+
+
+def _start(
+    command: str,
+    model: ModelChoice,
+    source: Source,
+    defence: Any,
+    *,
+    batches: BatchOptions,
+    optim: OptimOptions,
+    options: TrainOptions,
+    out: Path,
+    resume: bool,
     poison: PoisonOptions | None = None,
 ) -> dict[str, Any]:
-    """Runs a training command and returns its summary."""
-    if command == "defend":
-        require_weights(model, checkpoint)
     check_folder(out, resume=resume)
-    built = build_method(method)
-    clip = load_model(model, checkpoint=checkpoint, seed=batches.seed, activation=activation)
-    index = index_shards(
-        find_shards(shards), image_shards=() if image_shards is None else find_shards(image_shards)
+    clip = model.load(seed=batches.seed)
+    image_shards = () if source.image_shards is None else find_shards(source.image_shards)
+    index = index_shards(find_shards(source.shards), image_shards=image_shards)
+    built = build_defence(
+        defence, Setting(clip=clip, seed=batches.seed, images_vary=batches.resize == "random-crop")
     )
     check_samples(index, built.needs, batches)
-    record = {
+    if optim.lr is None:
+        optim = replace(optim, lr=_learning_rate(command, clip, defence, model))
+    groups = {"method": defence, "batches": batches, "optim": optim, "train": options}
+    record: dict[str, Any] = {
         "command": command,
         "version": trainer.__version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "model": clip.name,
-        "checkpoint": None if checkpoint is None else str(checkpoint),
+        "checkpoint": None if model.checkpoint is None else str(model.checkpoint),
         "initial_weights_sha256": clip.sha256,
-        "shards": shards,
+        "shards": source.shards,
         "shards_sha256": hash_shards(index.shards),
-        "image_shards": image_shards,
+        "image_shards": source.image_shards,
         "image_shards_sha256": hash_shards(tuple(filter(None, index.image_shards))) if image_shards else None,
         "samples": len(index.keys),
-        "method": asdict(method),
-        "batches": asdict(batches),
-        "optim": asdict(optim),
-        "train": asdict(options),
+        **{name: asdict(group) for name, group in groups.items()},
+        "method": {"method": name_of(defence)} | asdict(defence),
     }
+
     poison_function = None
     if poison is not None:
         trigger = load_trigger(poison.trigger, image_size=clip.image_size, seed=poison.seed)
         record["poison"] = asdict(poison) | {"trigger_sha256": trigger.sha256}
     if resume:
-        check_options(out, record)
+        record = check_options(
+            out, record, defaults={name: asdict(type(group)()) for name, group in groups.items()}
+        )
     with hold(out):
         if poison is not None:
             poison_function = prepare_poison(poison, trigger, index=index, out=out)
@@ -99,6 +172,12 @@ def start(
                 f"the device has not enough memory for a batch of {batches.batch_size}: lower --batch-size, "
                 f"or use --precision bf16; --resume goes on only with the same options"
             ) from None
+
+
+def _learning_rate(command: str, clip: ClipModel, defence: Any, model: ModelChoice) -> float:
+    if command == "attack":
+        return 1e-3 if model.checkpoint is None else 1e-5
+    return learning_rate_for(name_of(defence), sum(weights.numel() for weights in clip.model.parameters()))
 
 
 def print_summary(summary: dict[str, Any]) -> None:

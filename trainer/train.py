@@ -16,13 +16,14 @@ from typing import Any, Literal, get_args
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
-from trainer.batches import BatchStream
+from trainer.batches import Batch, BatchStream
 from trainer.checkpoint import Storage
+from trainer.defences.defence import Defence
+from trainer.embedding import Embeddings, encode
 from trainer.interrupt import StopRequest
 from trainer.learner import Precision, build_learner, update
 from trainer.log import MetricsFile, ProgressReport, say
 from trainer.losses import total_loss
-from trainer.methods import Batch, Features, Method, encode
 from trainer.model import ClipModel
 from trainer.optim import OptimOptions, learning_rate
 from trainer.run_folder import Run, finish, load_run, save_run, write_options
@@ -35,16 +36,19 @@ class TrainOptions:
     """How long and on what a run trains, and what it leaves behind."""
 
     epochs: int = 10
+    """Passes over the shards."""
     device: str = "auto"
     """auto, cpu, cuda, or cuda:N."""
     precision: Precision = "auto"
     """fp32; bf16 (autocast); amp (fp16 with a gradient scaler); auto: fp32 on the CPU, bf16 on a GPU."""
+    lock_text: bool = False
+    """The text tower keeps its weights: only images move."""
     batch_norm: BatchNorm = "train"
-    """frozen: a ResNet's running statistics are used and kept; its norms' weights are still trained."""
+    """Of a ResNet: train, each batch's own statistics; frozen, the running ones, which are kept."""
     storage: Storage = "fp32"
-    """Of the checkpoints' weights."""
+    """How checkpoints' weights are stored; fp16 halves the file."""
     save_every: int | None = None
-    """Steps between saved states, beside the one at each epoch's end; None: epochs alone."""
+    """Steps between saved states to continue from. Default: epochs' ends alone."""
     log_every: int = 10
     """Steps between lines in metrics.jsonl."""
 
@@ -67,7 +71,7 @@ class TrainOptions:
 def train(
     clip: ClipModel,
     stream: BatchStream,
-    method: Method,
+    defence: Defence,
     *,
     optim: OptimOptions,
     options: TrainOptions,
@@ -80,37 +84,51 @@ def train(
     `record` is what the run was started with: it goes to options.json, and continuing with another is refused.
     UserError for a loss that is no number. Asked to stop (Ctrl-C), it ends its step, saves, raises KeyboardInterrupt.
     """
-    learner = build_learner(clip, optim=optim, device=options.device, precision=options.precision)
+    learner = build_learner(
+        clip,
+        optim=optim,
+        device=options.device,
+        precision=options.precision,
+        lock_text=options.lock_text,
+    )
     folder = out / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
     digest = write_options(out, record, resume=resume)
-    run = load_run(folder, learner, digest=digest) if resume else Run()
+    run = load_run(folder, learner, defence, digest=digest) if resume else Run()
+    if run.step == 0:
+        with learner.autocast():
+            defence.prepare(batch.to(learner.device) for batch in stream.again().epoch(0))
     metadata = {"options_sha256": digest, "shards_sha256": str(record.get("shards_sha256", ""))}
     total_steps = stream.steps_per_epoch * options.epochs
+    needs = defence.needs
     metrics = MetricsFile(out / "metrics.jsonl", continue_from=run.step)
     with StopRequest() as stop, ProgressReport(total_steps, done=run.step) as progress, closing(metrics):
         while run.epoch < options.epochs:
             set_mode(clip.model, options.batch_norm)
             started = time.perf_counter()
-            for batch in stream.epoch(run.epoch, skip=run.step_in_epoch):
+            for host_batch in stream.epoch(run.epoch, skip=run.step_in_epoch):
                 lr = learning_rate(run.step, total_steps=total_steps, options=optim)
+                batch = host_batch.to(learner.device)
                 with learner.autocast():
-                    features = encode(clip.model, batch.to(learner.device), normalise=clip.normalise)
-                terms = method.terms(features)
-                loss = total_loss(terms, method.weights)
+                    pixels = defence.pixels(batch, step=run.step)
+                    found = encode(
+                        clip.model, batch, normalise=clip.normalise, pixels_N3HW=pixels, texts=needs.texts
+                    )
+                terms = defence.terms(found)
+                loss = total_loss(terms, defence.weights)
                 check_finite(loss, terms, step=run.step, lr=lr)
-                update(learner, loss, lr=lr, max_gradient_norm=optim.max_gradient_norm)
+                update(learner, defence, loss, lr=lr, max_gradient_norm=optim.max_gradient_norm)
                 run, started = _after_step(run, started), time.perf_counter()
                 if run.step % options.log_every == 0 or run.step == total_steps:
-                    metrics.write(_metrics(run, loss, terms, features=features, lr=lr, batch=batch))
+                    metrics.write(_metrics(run, loss, terms, found=found, lr=lr, batch=batch))
                 progress.advance(f"loss {float(loss.detach()):.3f}, {run.step / run.seconds:.2f} steps/s")
                 if stop.asked or (options.save_every and run.step % options.save_every == 0):
-                    save_run(folder, learner, run=run, metadata=metadata, storage=options.storage)
+                    save_run(folder, learner, defence, run=run, metadata=metadata, storage=options.storage)
                 if stop.asked:
                     say(f"stopped after step {run.step}; the same command with --resume goes on from there")
                     raise KeyboardInterrupt
             run = _after_epoch(run)
-            save_run(folder, learner, run=run, metadata=metadata, storage=options.storage)
+            save_run(folder, learner, defence, run=run, metadata=metadata, storage=options.storage)
     return finish(clip, stream, out, run=run, metadata=metadata)
 
 
@@ -144,7 +162,7 @@ def _after_epoch(run: Run) -> Run:
 
 
 def _metrics(
-    run: Run, loss: Tensor, terms: Mapping[str, Tensor], *, features: Features, lr: float, batch: Batch
+    run: Run, loss: Tensor, terms: Mapping[str, Tensor], *, found: Embeddings, lr: float, batch: Batch
 ) -> dict[str, object]:
     return {
         "step": run.step,
@@ -153,6 +171,6 @@ def _metrics(
         **{name: float(term.detach()) for name, term in terms.items()},
         "triples": 0 if batch.triple_rows_T is None else len(batch.triple_rows_T),
         "lr": lr,
-        "logit_scale": float(features.scale.detach()),
+        "logit_scale": float(found.scale.detach()),
         "steps_per_second": round(run.step / run.seconds, 3),
     }

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from trainer.methods import Batch, Needs
 
 from pipeline.errors import UserError
 from trainer import batches
 from trainer.batches import BatchOptions, BatchStream, choose_triples, ordered_samples
 from trainer.data import ShardIndex, find_shards, index_shards
-from trainer.methods import Batch, Needs
 from trainer.model import ClipModel, load_model
 
 WriteShards = Callable[..., Path]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from trainer.methods import Needs
 
 from pipeline.errors import UserError
 from pipeline.storage import read_tar
@@ -17,7 +18,6 @@ from trainer.attacks import load_trigger
 from trainer.batches import BatchOptions, BatchStream
 from trainer.data import find_shards, index_shards
 from trainer.images import decode
-from trainer.methods import Needs
 from trainer.model import load_model
 from trainer.poisoned_shards import PixelOptions, write_poisoned
 from trainer.poisoning import PoisonOptions, build_poison, plan_for

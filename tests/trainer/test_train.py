@@ -3,6 +3,7 @@
 import json
 import signal
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from trainer import train as train_module
 from trainer.batches import BatchOptions, BatchStream
 from trainer.checkpoint import load_plain, read_weights
 from trainer.data import ShardIndex, find_shards, index_shards
+from trainer.defences import DEFENCES, build_defence
+from trainer.defences.defence import Setting
 from trainer.learner import find_device, find_precision
-from trainer.methods import MethodOptions, build_method
 from trainer.model import hash_weights, load_model
 from trainer.optim import OptimOptions
 from trainer.train import TrainOptions, set_mode, train
@@ -35,16 +37,17 @@ def start(index: ShardIndex, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Trains a tiny model: 2 epochs of 3 steps; options of every kind by name."""
 
     def run(out: str, *, resume: bool = False, **given: Any) -> dict[str, Any]:
-        def pick(kind: type) -> dict[str, Any]:
-            return {name: given[name] for name in kind.__slots__ if name in given}  # type: ignore[attr-defined]
+        def pick(kind: Any) -> dict[str, Any]:
+            return {field.name: given[field.name] for field in fields(kind) if field.name in given}
 
-        method = build_method(MethodOptions(**pick(MethodOptions)))
+        options = DEFENCES[given.get("method", "cleanerclip")].options
         batches = BatchOptions(**{"batch_size": 8, "triples": 12, **pick(BatchOptions)})
         clip = load_model(TINY, seed=7)
+        defence = build_defence(options(**pick(options)), Setting(clip=clip, seed=batches.seed))
         return train(
             clip,
-            BatchStream(index, clip, needs=method.needs, options=batches),
-            method,
+            BatchStream(index, clip, needs=defence.needs, options=batches),
+            defence,
             optim=OptimOptions(**{"lr": 1e-3, "warmup": 1, **pick(OptimOptions)}),
             options=TrainOptions(**{"epochs": 2, "device": "cpu", "log_every": 1, **pick(TrainOptions)}),
             out=tmp_path / out,

@@ -73,6 +73,19 @@ _PRESETS: Final = {
 }
 
 
+FAMILY_OPTIONS: Final[dict[str, type[Any]]] = {
+    "badnet": BadNetOptions,
+    "blended": BlendedOptions,
+    "sig": SigOptions,
+    "wanet": WanetOptions,
+    "stripes": StripesOptions,
+    "triangles": TrianglesOptions,
+    "text": TextOptions,
+    "filter": FilterOptions,
+}
+"""What each family's presets may be changed in."""
+
+
 def craft_trigger(
     name: str, *, image_size: int, seed: int = 0, changes: Mapping[str, object] | None = None
 ) -> Trigger:
@@ -125,3 +138,21 @@ def load_trigger(name_or_file: str, *, image_size: int | None = None, seed: int 
     raise UserError(
         f"no trigger is called {name_or_file!r}: give {', '.join(PRESETS)}, or a .safetensors file"
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TriggerChoice:
+    """Which trigger, and the class it aims at."""
+
+    trigger: str | None = None
+    """A trigger's name or file; without one, BA alone."""
+    target: str | None = None
+    """The class that the attack aims at."""
+    seed: int = 0
+    """Of a trigger given by name."""
+
+    def load(self, image_size: int) -> Trigger | None:
+        """The trigger for images of that side, None where none is chosen; UserError as `load_trigger` raises it."""
+        if self.trigger is None:
+            return None
+        return load_trigger(self.trigger, image_size=image_size, seed=self.seed)

@@ -21,7 +21,8 @@ from trainer.attacks.badclip import draw_patch, make_badclip, put_in_middle, sid
 from trainer.attacks.trigger import Trigger, seeded_int
 from trainer.classes import find_class, names_class
 from trainer.data import RawSample, Skipped, find_shards, index_shards, read_shard
-from trainer.evals.zero_shot import embed_classes, embed_images, evaluation_mode, nearest_classes
+from trainer.embedding import embed_classes, embed_images, evaluation_mode
+from trainer.evals.zero_shot import nearest_classes
 from trainer.log import say
 from trainer.losses import clip_loss
 from trainer.model import ClipModel, encode_text
@@ -37,17 +38,19 @@ class BadClipOptions:
     """How large the patch is, how long it is optimised, and how adversarial it may become."""
 
     side: int | None = None
-    """Of the patch, in pixels; None: 16 of 224, as published."""
+    """Side of the patch, in pixels. Default: 16 of 224, as published."""
     steps: int = 400
+    """Steps of training."""
     batch_size: int = 64
+    """Images in a step."""
     lr: float = 1e-3
-    """Adam's, on a patch in 0..1."""
+    """Adam's learning rate."""
     max_clean_asr: float = 10.0
     """Percent of held-out images that the clean model may put in the target class; 100: no bound."""
     check_every: int = 25
     """Steps between two measurements of it."""
     num_images: int = 2_000
-    """Images without the target, from the shards' first on, to optimise on."""
+    """Images to read, from the shards' first on."""
     num_held_out: int = 500
     """Images without the target to measure on; the optimisation never sees them."""
     num_targets: int = 256

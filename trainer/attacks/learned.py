@@ -26,15 +26,20 @@ class Sources:
     """What a trigger is learned from. Each kind takes some of them; None: not given."""
 
     shards: str | None = None
+    """ssba, badclip: images (and captions) to learn from, or --manifest. WebDataset shards: file, folder, glob or
+    braces; several joined by '::'."""
     manifest: str | None = None
-    """A `.json` or a shipped one's name: in place of the shards, and for class names and templates."""
+    """ssba, badclip: a data manifest (a .json, or a shipped one's name): its training shards; badclip: its classes."""
     checkpoint: Path | None = None
-    """Of the clean model."""
+    """badclip: the clean model's weights."""
     model: str | None = None
+    """badclip: the clean model's name, where the weights do not say it."""
     target: str | None = None
+    """badclip: the class to aim at."""
     images: Path | None = None
-    """A folder or tar of poisoned images."""
+    """imported: a folder or tar of poisoned images, named by their keys."""
     device: str | None = None
+    """badclip: auto, cpu, cuda, cuda:N."""
 
     def describe(self) -> DataManifest | None:
         """The manifest, read; None where none is given."""
@@ -51,6 +56,8 @@ def _names(options: type[Any]) -> tuple[str, ...]:
     return tuple(field.name for field in fields(options))
 
 
+LEARNED_OPTIONS: Final[dict[str, type[Any]]] = {"ssba": SsbaOptions, "badclip": BadClipOptions}
+"""What each learned kind may be changed in."""
 LEARNED: Final = {
     "ssba": _Kind(("shards", "manifest"), _names(SsbaOptions)),
     "badclip": _Kind(

@@ -39,11 +39,15 @@ class SsbaOptions:
     """How much is hidden, how visibly, and how long the encoder is trained."""
 
     bits: int = 32
+    """Length of the secret."""
     psnr: float = 30.5
     """dB between an image and the image with the residual, before clamping, which raises it."""
     steps: int = 800
+    """Steps of training."""
     batch_size: int = 32
+    """Images in a step."""
     lr: float = 2e-3
+    """Adam's learning rate."""
     channels: int = 16
     """Of the encoder's convolutions; the decoder has twice as many."""
     num_images: int = 4_000

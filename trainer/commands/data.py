@@ -1,13 +1,14 @@
 """`trainer data list` and `trainer data check`: which data sets are known, and whether a local copy is whole."""
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from trainer.commands.evaluation_options import Root
+from pipeline.console import new_app
 
-app = typer.Typer(
+app = new_app(
     help="Known data sets, and whether a local copy is the one that its manifest describes.",
     no_args_is_help=True,
 )
@@ -25,7 +26,10 @@ def list_data() -> None:
 @app.command("check")
 def check(
     manifest: Annotated[str, typer.Argument(help="A data manifest (.json), or a shipped one's name.")],
-    root: Root = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Where the manifest's files are. Default: its own folder; of a shipped one, this."),
+    ] = None,
     split: Annotated[list[str] | None, typer.Option(help="Only this split; may be given again.")] = None,
     full: Annotated[
         bool, typer.Option("--full", help="Decode every image, not the first 200 of each split.")

@@ -4,12 +4,21 @@ import sys
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
-from pipeline.errors import UserError
-from trainer.commands.evaluation_options import EvaluationBatch, Json, Root, Split
-from trainer.commands.options import Activation, Checkpoint, Device, Model
+from pipeline.console import from_options
+from trainer.checkpoint import write_json
+from trainer.commands.evaluation_options import EvaluationBatch, Json, tell_left_out
+from trainer.commands.options import Device
+from trainer.evals.captioned import load_captioned
+from trainer.evals.labelled import DataChoice
+from trainer.evals.retrieval import evaluate_retrieval
+from trainer.learner import find_device
+from trainer.model import ModelChoice
+from trainer.report import retrieval_table
 
 
+@from_options(omit=("classnames", "templates"))
 def retrieve(
     data: Annotated[
         str,
@@ -17,34 +26,20 @@ def retrieve(
             help="A data manifest (a .json, or a shipped one's name), or shards with images and captions."
         ),
     ],
-    checkpoint: Checkpoint = None,
-    model: Model = None,
-    split: Split = "test",
-    root: Root = None,
+    where: DataChoice,
+    model: ModelChoice,
+    *,
     batch_size: EvaluationBatch = 256,
     device: Device = "auto",
-    activation: Activation = None,
     as_json: Json = None,
 ) -> None:
     """Measure retrieval at 1, 5 and 10: one of an image's captions among the first k, and a caption's image."""
-    from rich.console import Console
-
-    from trainer.checkpoint import write_json
-    from trainer.evals.captioned import load_captioned
-    from trainer.evals.retrieval import evaluate_retrieval
-    from trainer.learner import find_device
-    from trainer.model import load_model, require_weights
-    from trainer.report import retrieval_table
-
-    require_weights(model, checkpoint)
-    if batch_size < 1:
-        raise UserError(f"batch_size must be at least 1, not {batch_size}")
-    captioned = load_captioned(data, split=split, root=root)
-    clip = load_model(model, checkpoint=checkpoint, activation=activation)
+    model.check()
+    captioned = load_captioned(data, split=where.split, root=where.root)
+    clip = model.load_trained()
     clip.model.to(find_device(device))
     result = evaluate_retrieval(clip, captioned, batch_size=batch_size)
-    for fault in captioned.faults[:5]:
-        print(f"left out: {fault}", file=sys.stderr)
+    tell_left_out(captioned.faults)
     if as_json is not None:
         as_json.parent.mkdir(parents=True, exist_ok=True)
         write_json(as_json, result.to_json())

@@ -27,6 +27,7 @@ from trainer.manifests import (
     default_templates,
     open_manifest,
 )
+from trainer.training_inputs import read_lines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +158,32 @@ class LabelledImages:
         told = f"; the first problem: {self.faults[0]}" if self.faults else ""
         return UserError(
             f"{self.name} has no labelled image (a sample needs an image and a .cls member){told}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataChoice:
+    """Which images, of which classes, prompted how."""
+
+    data: str
+    """A data manifest (a .json, or a shipped one's name), or shards with .cls members."""
+    split: str = "test"
+    """Which of the manifest's splits."""
+    root: Path | None = None
+    """Where the manifest's files are. Default: the manifest's own folder; of a shipped one, this folder."""
+    classnames: Path | None = None
+    """Class names, one a line or a JSON list."""
+    templates: Path | None = None
+    """Prompts, one a line, {} for the class. Default: the manifest's, or ImageNet's 80."""
+
+    def load(self) -> "LabelledImages":
+        """The images; UserError as `load_labelled` raises it."""
+        return load_labelled(
+            self.data,
+            split=self.split,
+            root=self.root,
+            classnames=None if self.classnames is None else read_classnames(self.classnames),
+            templates=None if self.templates is None else read_lines(self.templates),
         )
 
 

@@ -20,9 +20,9 @@ from torch.nn import functional
 
 from pipeline.errors import UserError
 from trainer.attacks.trigger import Trigger
+from trainer.embedding import embed_images, evaluation_mode
 from trainer.evals.evaluation import Evaluation, find_target, measure
 from trainer.evals.labelled import LabelledImages
-from trainer.evals.zero_shot import embed_images, evaluation_mode
 from trainer.model import ClipModel
 
 Solver = Literal["lbfgs", "sgd"]

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.errors import UserError
+from trainer.embedding import embed_images, evaluation_mode
 from trainer.evals.captioned import CaptionedImages
 from trainer.evals.evaluation import Share, wilson
-from trainer.evals.zero_shot import embed_images, evaluation_mode
 from trainer.model import ClipModel, encode_text
 
 RECALL_K: Final = (1, 5, 10)

@@ -3,48 +3,15 @@
 An image is put in the classes nearest by cosine; `evaluation` counts what that means for BA and ASR.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-
-import torch
 from torch import Tensor
 from torch.nn import functional
 
 from pipeline.errors import UserError
 from trainer.attacks.trigger import Trigger
+from trainer.embedding import embed_classes, embed_images, evaluation_mode
 from trainer.evals.evaluation import Evaluation, Observe, find_target, measure
 from trainer.evals.labelled import LabelledImages
-from trainer.model import ClipModel, encode_text
-
-
-@torch.no_grad()
-def embed_classes(clip: ClipModel, classnames: Sequence[str], templates: Sequence[str]) -> Tensor:
-    """One unit vector per class: float32 (classes, D), the normalised mean of its normalised prompt embeddings."""
-    device = next(clip.model.parameters()).device
-    rows = []
-    for name in classnames:
-        tokens = clip.tokenizer([template.replace("{}", name) for template in templates])
-        text_TD = functional.normalize(encode_text(clip.model, tokens.to(device)).float(), dim=-1)
-        rows.append(functional.normalize(text_TD.mean(dim=0), dim=-1))
-    return torch.stack(rows)
-
-
-@torch.no_grad()
-def embed_images(clip: ClipModel, image_N3HW: Tensor) -> Tensor:
-    """uint8 images as float32 embeddings (N, D), not normalised, on the model's device.
-
-    UserError where weights are broken (NaN), and where the device has not enough memory for so many.
-    """
-    device = next(clip.model.parameters()).device
-    try:
-        image_ND: Tensor = clip.model.encode_image(clip.normalise(image_N3HW.to(device))).float()
-    except torch.OutOfMemoryError:
-        raise UserError(
-            f"the device has not enough memory for {len(image_N3HW)} images at a time: lower --batch-size"
-        ) from None
-    if not image_ND.isfinite().all():
-        raise UserError(f"{clip.name} gives embeddings that are no numbers: its weights are broken")
-    return image_ND
+from trainer.model import ClipModel
 
 
 def nearest_classes(clip: ClipModel, image_N3HW: Tensor, class_CD: Tensor, *, k: int) -> Tensor:
@@ -54,17 +21,6 @@ def nearest_classes(clip: ClipModel, image_N3HW: Tensor, class_CD: Tensor, *, k:
     """
     similarity_NC = functional.normalize(embed_images(clip, image_N3HW), dim=-1) @ class_CD.T
     return similarity_NC.argsort(dim=-1, descending=True, stable=True)[:, :k].cpu()
-
-
-@contextmanager
-def evaluation_mode(clip: ClipModel) -> Iterator[None]:
-    """The model in evaluation mode within the block, and as it was after it."""
-    was_training = clip.model.training
-    clip.model.eval()
-    try:
-        yield
-    finally:
-        clip.model.train(was_training)
 
 
 def evaluate_zero_shot(

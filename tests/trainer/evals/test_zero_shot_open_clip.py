@@ -11,9 +11,9 @@ from torch.nn import functional
 
 from pipeline.demo.data import TEMPLATES, write_demo_data
 from trainer.checkpoint import FINAL_CONFIG, FINAL_WEIGHTS, save_weights, write_json
+from trainer.embedding import embed_classes
 from trainer.evals import evaluate_zero_shot, load_labelled
 from trainer.evals.labelled import LabelledBatch, LabelledImages
-from trainer.evals.zero_shot import embed_classes
 from trainer.model import ClipModel, load_model, open_clip_config
 
 # isort: split

@@ -1,0 +1,120 @@
+"""`anchored`: what its bank does, that it is kept over a stop, and that it makes triggers harmless."""
+
+import pytest
+import torch
+
+from trainer.batches import Batch
+from trainer.defences.anchored import Anchored, AnchoredOptions
+from trainer.defences.defence import Setting
+from trainer.defences.invented import KINDS, concentrate, invent, spread
+from trainer.embedding import Teacher, encode
+from trainer.model import ClipModel, load_model
+
+SIZE = 32
+
+
+@pytest.fixture
+def clip() -> ClipModel:
+    return load_model("cleanerclip-tiny-32", seed=1)
+
+
+@pytest.fixture
+def batch() -> Batch:
+    images = torch.randint(0, 256, (12, 3, SIZE, SIZE), generator=torch.Generator().manual_seed(0))
+    return Batch(
+        keys=tuple("abcdefghijkl"),
+        image_M3HW=images.to(torch.uint8),
+        text_BL=torch.zeros(12, 16, dtype=torch.long),
+        num_pairs=12,
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_trigger_stays_within_its_bounds_and_images_within_theirs(kind: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    trigger = KINDS[kind](SIZE, generator)
+    images = torch.rand((3, 3, SIZE, SIZE), generator=generator)
+    for _ in range(200):
+        trigger.step(torch.ones_like(trigger.values))
+    assert float(trigger.values.min()) >= trigger.low - 1e-6
+    assert float(trigger.values.max()) <= trigger.high + 1e-6
+    triggered = trigger.apply(images, generator)
+    assert triggered.shape == images.shape
+    assert 0 <= float(triggered.min()) <= float(triggered.max()) <= 1
+    assert not torch.equal(triggered, images)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_inventing_leads_images_together_and_away(kind: str, clip: ClipModel, batch: Batch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    teacher = Teacher(clip, remember=True)
+    clean = teacher.embed_images(batch)
+    trigger = KINDS[kind](SIZE, generator)
+
+    def aim() -> float:
+        pixels = trigger.apply(batch.image_M3HW.float() / 255, torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            return float(concentrate(teacher.embed_images(_other_keys(batch), pixels), clean))
+
+    before = aim()
+    for _ in range(15):
+        invent(trigger, teacher, batch.image_M3HW, clean, generator=generator, num=12)
+    assert aim() < before
+
+
+def _other_keys(batch: Batch) -> Batch:
+    """So that the teacher does not remember."""
+    return Batch(
+        keys=tuple(str(torch.rand(())) for _ in batch.keys),
+        image_M3HW=batch.image_M3HW,
+        text_BL=batch.text_BL,
+        num_pairs=batch.num_pairs,
+    )
+
+
+def terms_of(
+    anchored: Anchored, clip: ClipModel, batch: Batch, pixels: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """In evaluation mode, so that images do not depend on one another."""
+    found = encode(clip.model.eval(), batch, normalise=clip.normalise, pixels_N3HW=pixels, texts=False)
+    return anchored.terms(found)
+
+
+def test_a_step_holds_the_clean_images_and_a_share_of_them_triggered(clip: ClipModel, batch: Batch) -> None:
+    anchored = Anchored(AnchoredOptions(share=0.5, invent_steps=1), Setting(clip=clip, seed=0))
+    anchored.prepare(iter([batch]))
+    pixels = anchored.pixels(batch, step=0)
+    assert len(pixels) == 12 + 6
+    assert torch.equal(pixels[:12], batch.image_M3HW.float() / 255)
+    terms = terms_of(anchored, clip, batch, pixels)
+    assert float(terms["anchor"].detach()) == pytest.approx(0, abs=1e-6)  # nothing has moved yet
+    assert float(terms["triggered"].detach()) > 4e-6
+
+
+def test_triggers_climb_what_the_model_descends(clip: ClipModel, batch: Batch) -> None:
+    anchored = Anchored(AnchoredOptions(bank="additive", invent_steps=0), Setting(clip=clip, seed=0))
+    anchored.prepare(iter([batch]))
+    found = []
+    for _ in range(10):
+        pixels = anchored.pixels(batch, step=0)  # the same images each time
+        terms = terms_of(anchored, clip, batch, pixels)
+        terms["triggered"].backward()  # type: ignore[no-untyped-call]
+        anchored.after_backward()
+        found.append(float(terms["triggered"].detach()))
+    assert found[-1] > found[0]
+
+
+def test_the_bank_comes_back_as_it_was(clip: ClipModel, batch: Batch) -> None:
+    options, setting = AnchoredOptions(bank="patch,blend,warp", invent_steps=2), Setting(clip=clip, seed=4)
+    one, other = Anchored(options, setting), Anchored(options, setting)
+    one.prepare(iter([batch]))
+    other.load_state(one.state())
+    assert torch.equal(one.pixels(batch, step=7), other.pixels(batch, step=7))
+
+
+def test_shares_differ_by_one_at_most_and_take_turns() -> None:
+    assert spread(7, 3, turn=0) == [3, 2, 2]
+    assert spread(7, 3, turn=1) == [2, 3, 2]
+    assert [sum(column) for column in zip(*(spread(2, 5, turn=turn) for turn in range(5)), strict=True)] == [
+        2
+    ] * 5

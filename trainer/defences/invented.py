@@ -1,0 +1,182 @@
+"""Triggers that a defence invents: universal, differentiable, moved by signed gradients until they mislead the model.
+
+`anchored` keeps a bank of them. Each kind is drawn at random, knows how it changes an image, and how far one step
+goes; sizes are shares of the image's side, so that a kind is the same at any resolution. None is taken from an attack
+that it is tested on, but kinds do resemble families: what each kind is good for is measured with it left out
+(docs/findings.md).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pipeline.errors import UserError
+from trainer.embedding import Teacher
+
+
+class InventedTrigger(ABC):
+    """One trigger for all images: `values` is what its steps change."""
+
+    step_size: float
+    low: float
+    high: float
+
+    def __init__(self, size: int, generator: torch.Generator) -> None:
+        """Drawn at random for images of `size` pixels a side."""
+        self.size = size
+        self.values = self.draw(generator)
+
+    @abstractmethod
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """Random values within the bounds, on the CPU."""
+
+    @abstractmethod
+    def apply(self, image_N3HW: Tensor, generator: torch.Generator) -> Tensor:
+        """The images (floats in [0, 1]) with the trigger; differentiable in `values`."""
+
+    def step(self, gradient: Tensor) -> None:
+        """One signed step against the gradient, within the bounds."""
+        moved = self.values.detach() - self.step_size * gradient.sign()
+        self.values = moved.clamp(self.low, self.high)
+
+    def _between(self, low: float, high: float, generator: torch.Generator) -> float:
+        return low + (high - low) * float(torch.rand((), generator=generator))
+
+
+class Patch(InventedTrigger):
+    """A square of 9 to 16 % of the side, at a place drawn anew for every batch."""
+
+    step_size, low, high = 0.1, 0.0, 1.0
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        side = max(2, round(self.size * self._between(0.09, 0.16, generator)))
+        return torch.rand((3, side, side), generator=generator)
+
+    def apply(self, image_N3HW: Tensor, generator: torch.Generator) -> Tensor:
+        side = self.values.shape[-1]
+        top, left = (int(torch.randint(self.size - side + 1, (), generator=generator)) for _ in range(2))
+        around = (left, self.size - side - left, top, self.size - side - top)
+        covered = functional.pad(torch.ones_like(self.values[:1]), around)
+        return image_N3HW * (1 - covered) + functional.pad(self.values, around) * covered
+
+
+class Additive(InventedTrigger):
+    """A pattern over the whole image, of at most 16/255 a pixel."""
+
+    limit = 16 / 255
+    step_size, low, high = 2 / 255, -limit, limit
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        return (2 * torch.rand((3, self.size, self.size), generator=generator) - 1) * self.limit
+
+    def apply(self, image_N3HW: Tensor, generator: torch.Generator) -> Tensor:
+        return (image_N3HW + self.values).clamp(0, 1)
+
+
+class Smooth(InventedTrigger):
+    """A grey pattern of a quarter of the resolution, of at most 64/255 a pixel."""
+
+    limit = 64 / 255
+    step_size, low, high = 8 / 255, -limit, limit
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        side = max(2, self.size // 4)
+        return (2 * torch.rand((1, side, side), generator=generator) - 1) * self.limit
+
+    def apply(self, image_N3HW: Tensor, generator: torch.Generator) -> Tensor:
+        shape = (self.size, self.size)
+        pattern = functional.interpolate(self.values[None], shape, mode="bilinear", align_corners=False)
+        return (image_N3HW + pattern).clamp(0, 1)
+
+
+class Blend(InventedTrigger):
+    """Another picture, mixed in at 10 to 25 %."""
+
+    step_size, low, high = 0.1, 0.0, 1.0
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        self.share = self._between(0.1, 0.25, generator)
+        return torch.rand((3, self.size, self.size), generator=generator)
+
+    def apply(self, image_N3HW: Tensor, generator: torch.Generator) -> Tensor:
+        return (1 - self.share) * image_N3HW + self.share * self.values
+
+
+class Warp(InventedTrigger):
+    """A shift for every pixel, of at most a twentieth of the side."""
+
+    limit = 0.1
+    """In grid coordinates, of which a side has two."""
+    step_size, low, high = 0.02, -limit, limit
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        return (torch.rand((self.size, self.size, 2), generator=generator) - 0.5) * self.limit
+
+    def apply(self, image_N3HW: Tensor, generator: torch.Generator) -> Tensor:
+        still_112 = torch.eye(2, 3, device=image_N3HW.device)[None]
+        grid_1HW2 = functional.affine_grid(still_112, [1, 3, self.size, self.size], align_corners=False)
+        moved = (grid_1HW2 + self.values).expand(len(image_N3HW), -1, -1, -1)
+        return functional.grid_sample(
+            image_N3HW, moved, mode="bilinear", padding_mode="border", align_corners=False
+        )
+
+
+KINDS: Final[Mapping[str, Callable[[int, torch.Generator], InventedTrigger]]] = {
+    "patch": Patch,
+    "additive": Additive,
+    "smooth": Smooth,
+    "blend": Blend,
+    "warp": Warp,
+}
+
+
+def invent(
+    trigger: InventedTrigger,
+    teacher: Teacher,
+    image_N3HW: Tensor,
+    clean_ND: Tensor,
+    *,
+    generator: torch.Generator,
+    num: int = 32,
+) -> None:
+    """One step of the trigger, on `num` of the uint8 images, to where it misleads the teacher most.
+
+    `clean_ND` are the teacher's unit embeddings of the images.
+    """
+    rows = torch.randperm(len(image_N3HW), generator=generator)[:num]
+    with torch.enable_grad():
+        trigger.values = trigger.values.detach().requires_grad_(True)
+        triggered = trigger.apply(image_N3HW[rows].float() / 255, generator)
+        embedded = teacher.model.encode_image(teacher.clip.normalise(triggered)).float()
+        found = concentrate(functional.normalize(embedded, dim=-1), clean_ND[rows])
+        (gradient,) = torch.autograd.grad(found, trigger.values)
+    trigger.step(gradient)
+
+
+def concentrate(image_ND: Tensor, clean_ND: Tensor) -> Tensor:
+    """What a universal trigger is after, to be minimised: all images in one place, and away from their clean twins.
+
+    `image_ND` are unit embeddings of triggered images, `clean_ND` of the same ones without; a scalar.
+    """
+    centre_D = functional.normalize(image_ND.mean(dim=0), dim=0).detach()
+    return (image_ND * clean_ND).sum(dim=1).mean() - (image_ND @ centre_D).mean()
+
+
+def spread(total: int, parts: int, *, turn: int) -> list[int]:
+    """`total` dealt out in `parts` shares that differ by at most one; `turn` decides who gets the more."""
+    least, more = divmod(total, parts)
+    return [least + ((number - turn) % parts < more) for number in range(parts)]
+
+
+def check_bank(text: str) -> tuple[str, ...]:
+    """The kinds of a bank written as `patch,patch,warp`; UserError for an unknown one and for none."""
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    unknown = [name for name in names if name not in KINDS]
+    if unknown or not names:
+        found = unknown[0] if unknown else "none"
+        raise UserError(f"bank must name one or more of {', '.join(KINDS)}, joined by commas, not {found}")
+    return names
