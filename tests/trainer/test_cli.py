@@ -184,6 +184,8 @@ def test_every_switch_is_recorded(trainer: Trainer, manifest: Path, tmp_path: Pa
     )
     trainer("attack", *attack, "--out", tmp_path / "v", *SMALL)
     losses = (
+        "--method",
+        "cleanerclip",
         "--negatives",
         "own",
         "--tau-positive",
@@ -205,10 +207,11 @@ def test_every_switch_is_recorded(trainer: Trainer, manifest: Path, tmp_path: Pa
     run = ("--shards", manifest.parent, "--checkpoint", tmp_path / "v", "--out", tmp_path / "r", *SMALL)
     assert trainer("defend", *run, *losses, *others)[0] == 0
     options = json.loads((tmp_path / "r/options.json").read_text())
-    counterfactual = options["method"]["counterfactual"]
-    assert counterfactual == {
+    expected = {
+        "method": "cleanerclip",
         "tau_positive": 0.07, "tau_negative": 0.2, "negatives": "own", "text_to_image_negatives": False
     }  # fmt: skip
+    assert expected.items() <= options["method"].items()
     assert (options["batches"]["triples"], options["batches"]["resize"]) == (None, "squash")
     assert (options["train"]["batch_norm"], options["method"]["counterfactual_weight"]) == ("frozen", 2.5)
 
@@ -222,7 +225,7 @@ def test_every_switch_is_recorded(trainer: Trainer, manifest: Path, tmp_path: Pa
         (("defend", "--out", "r"), 2, "--shards"),
         (("attack", "--trigger", "badnet", "--target", "b", "--out", "r", "--rate", "lots"), 2, "--rate"),
         (("attack", "--trigger", "badnet", "--target", "b", "--out", "r"), 1, "which shards"),
-        ((*DEFEND, "--triples", "0"), 1, "triples must be a number"),
+        ((*DEFEND, "--triples", "0"), 2, "triples must be a number"),
         ((*DEFEND, "--negatives", "y"), 2, "'in-batch', 'own'"),
         ((*DEFEND, "--activation", "relu"), 2, "'quickgelu', 'gelu'"),
         (("evaluate", "--checkpoint", "x", "--data", "none.json"), 1, "none.json"),

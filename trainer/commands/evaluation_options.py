@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-EvaluationBatch = Annotated[int, typer.Option("--batch-size", min=1, help="Images at a time.")]
+from pipeline.errors import UserError
+
+
+def check_batch(batch_size: int) -> int:
+    """The number; UserError below 1."""
+    if batch_size < 1:
+        raise UserError(f"batch_size must be at least 1, not {batch_size}")
+    return batch_size
+
+
+EvaluationBatch = Annotated[int, typer.Option("--batch-size", callback=check_batch, help="Images at a time.")]
 Json = Annotated[Path | None, typer.Option("--json", "--out", help="Write the result to this file, too.")]
 MAX_TOLD = 5
 

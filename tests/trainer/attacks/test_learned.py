@@ -12,7 +12,7 @@ from trainer import cli
 from trainer.attacks import KINDS, LEARNED_KINDS, load_trigger
 from trainer.attacks.learned import LEARNED
 from trainer.checkpoint import save_weights
-from trainer.commands.craft_trigger import KIND
+from trainer.commands.craft_trigger import KINDS as TOLD_KINDS
 from trainer.model import load_model
 
 Trainer = Callable[..., tuple[int, str, str]]
@@ -60,7 +60,7 @@ def checkpoint(tmp_path: Path) -> Path:
 
 def test_every_learned_kind_is_known() -> None:
     assert set(LEARNED_KINDS) == set(LEARNED) <= set(KINDS)
-    assert {*KIND.strip(".").split(", ")} >= set(LEARNED_KINDS)
+    assert {*TOLD_KINDS.strip(".").split(", ")} >= set(LEARNED_KINDS)
 
 
 def test_ssba(craft: Trainer, manifest: Path, tmp_path: Path) -> None:
