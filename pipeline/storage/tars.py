@@ -211,7 +211,7 @@ def _content(
     tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path, *, wanted: bool, report: Report
 ) -> tuple[bytes | None, bool]:
     """The member's bytes where they are wanted, and whether the tar holds all of them."""
-    why = "the file ends inside it"
+    why = "unexpected end of data"
     try:
         data = _read(tar, member) if wanted else None
         if len(data) == member.size if data is not None else _has_its_end(tar, member):

@@ -20,10 +20,11 @@ from typing import Any, Final, TypeVar, overload
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline.errors import UserError
+from pipeline.storage import write_text
+from trainer.checkpoint import write_safetensors
 
 FORMAT: Final = "cleanerclip-trigger-1"
 ORDER: Final = "after resize, before normalisation, on uint8 pixels"
@@ -128,16 +129,9 @@ class Trigger:
         """Write `path` (safetensors, metadata in its header) and, to be read by people, the same as `.json`."""
         metadata = self.metadata() | {"sha256": self.sha256}
         text = json.dumps(metadata, indent=2, sort_keys=True)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        part.touch()  # with the user's permissions; safetensors would make it private
-        mode = part.stat().st_mode
-        save_file(
-            {name: t.contiguous() for name, t in self.tensors.items()}, part, metadata={"trigger": text}
-        )
-        part.chmod(mode)
-        part.replace(path)
-        path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
+        tensors = {name: t.contiguous() for name, t in self.tensors.items()}
+        write_safetensors(path, tensors, metadata={"trigger": text})
+        write_text(path.with_suffix(".json"), text + "\n")
 
 
 def read_trigger(path: Path, *, image_size: int | None, kinds: Mapping[str, Apply]) -> Trigger:

@@ -29,7 +29,7 @@ def retrieve(
     """Measure retrieval at 1, 5 and 10: one of an image's captions among the first k, and a caption's image."""
     from rich.console import Console
 
-    from trainer.checkpoint import write_json
+    from pipeline.storage import write_json
     from trainer.evals.captioned import load_captioned
     from trainer.evals.retrieval import evaluate_retrieval
     from trainer.learner import find_device
