@@ -24,13 +24,11 @@ NO_ENTITY: Final = "no_entity"
 """Parsed, but no noun was found."""
 NO_NEGATIVE: Final = "no_negative"
 """A positive exists, but no lexicon term may replace any of its words."""
-GRAPH_STATUSES: Final = (OK, NO_CAPTION, NO_LETTERS, NOT_ENGLISH, TOO_LONG, NO_ENTITY)
 
 MAX_CAPTION_CHARACTERS: Final = 2_000
 
 Kind = Literal["attribute", "relation", "object"]
 """What a negative changes. Each kind is replaced from the lexicon of that kind."""
-KINDS: Final[tuple[Kind, ...]] = ("attribute", "relation", "object")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
