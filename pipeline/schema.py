@@ -24,6 +24,7 @@ NO_ENTITY: Final = "no_entity"
 """Parsed, but no noun was found."""
 NO_NEGATIVE: Final = "no_negative"
 """A positive exists, but no lexicon term may replace any of its words."""
+GRAPH_STATUSES: Final = (OK, NO_CAPTION, NO_LETTERS, NOT_ENGLISH, TOO_LONG, NO_ENTITY)
 
 MAX_CAPTION_CHARACTERS: Final = 2_000
 
