@@ -1,5 +1,10 @@
-"""The one exception a user's mistake raises: the command line prints its text as one line and exits with 1."""
+"""What goes wrong: the one exception a user's mistake raises, printed as one line; and other errors on one line."""
 
 
 class UserError(ValueError):
     """Says what is wrong, what was given, what is allowed, and the way out, in one line."""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what a library's error says, or its kind where it says nothing."""
+    return (str(error) or type(error).__name__).splitlines()[0]

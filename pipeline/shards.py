@@ -14,12 +14,11 @@ import pyarrow as pa
 
 from pipeline.captions.images import read_images
 from pipeline.schema import NO_CAPTION, Caption
-from pipeline.storage import TarWriter, write_atomically, write_json, write_table
+from pipeline.storage import MAX_NAMED_FAULTS, TarWriter, write_atomically, write_json, write_table
 from pipeline.tables import SAMPLES
 
 OWN_FIELDS: Final = ("key", "caption", "positive", "negatives", "views", "subcaption_status")
 """The JSON fields that are ours; any other field of the input's JSON is kept as it was."""
-MAX_NAMED_FAULTS: Final = 100
 
 
 def sample_json(row: Mapping[str, Any], upstream: bytes | None) -> bytes:

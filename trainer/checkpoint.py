@@ -7,7 +7,6 @@ an exact continuation, `epoch_N.state.pt` with tensors and plain types. `model` 
 
 import argparse
 import json
-import os
 import pickle  # noqa: TID251  # for the exception's name alone
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, first_line
+from pipeline.storage import read_json, write_by_path
 
 Storage = Literal["fp32", "fp16"]
 
@@ -93,7 +93,7 @@ def _read_safetensors(path: Path) -> Weights:
             metadata = dict(file.metadata() or {})
             state_dict = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path} is no whole safetensors file: {_first_line(error)}") from None
+        raise UserError(f"{path} is no whole safetensors file: {first_line(error)}") from None
     beside, preprocess = _config_beside(path)
     quick_gelu = beside
     if "quick_gelu" in metadata:
@@ -159,24 +159,27 @@ def load_plain(path: Path) -> Any:
             raise UserError(
                 f"{path} is a TorchScript archive, which runs code: save its state_dict instead"
             ) from None
-        raise UserError(f"{path} is no checkpoint that can be read: {_first_line(error)}") from None
+        raise UserError(f"{path} is no checkpoint that can be read: {first_line(error)}") from None
 
 
 def save_weights(
     path: Path, state_dict: Mapping[str, Tensor], *, metadata: Mapping[str, str], storage: Storage = "fp32"
 ) -> None:
     """Writes the weights as safetensors, whole or not at all; fp16 halves the file and rounds the weights."""
-    kept = {name: _stored(tensor, storage) for name, tensor in state_dict.items()}
-    part = path.with_name(path.name + ".part")
-    part.touch()  # with the user's permissions; safetensors would make it private
-    mode = part.stat().st_mode
-    try:
-        save_file(kept, part, metadata=dict(metadata))
-    except SafetensorError as error:
-        raise UserError(f"{path} cannot be written: {_first_line(error)}") from None
-    _sort_metadata(part)
-    part.chmod(mode)
-    os.replace(part, path)
+    write_safetensors(
+        path, {name: _stored(tensor, storage) for name, tensor in state_dict.items()}, metadata=metadata
+    )
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str]) -> None:
+    """Writes contiguous tensors as safetensors, whole or not at all; the same content gives the same bytes."""
+    with write_by_path(path) as part:
+        try:
+            save_file(dict(tensors), part, metadata=dict(metadata))
+        except SafetensorError as error:
+            raise UserError(f"{path} cannot be written: {first_line(error)}") from None
+        if len(metadata) > 1:
+            _sort_metadata(part)
 
 
 def _sort_metadata(path: Path) -> None:
@@ -203,19 +206,11 @@ def _stored(tensor: Tensor, storage: Storage) -> Tensor:
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
     """Writes what a continuation needs beyond the weights, whole or not at all; `load_plain` reads it."""
-    part = path.with_name(path.name + ".part")
-    try:
-        torch.save(dict(state), part)
-    except RuntimeError as error:  # how torch tells of a full disk
-        raise UserError(f"{path} cannot be written: {_first_line(error)}") from None
-    os.replace(part, path)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes indented JSON, whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    with write_by_path(path) as part:
+        try:
+            torch.save(dict(state), part)
+        except RuntimeError as error:  # how torch tells of a full disk
+            raise UserError(f"{path} cannot be written: {first_line(error)}") from None
 
 
 def _without_module(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -230,11 +225,7 @@ def _config_beside(path: Path) -> tuple[bool | None, dict[str, Any]]:
     if not config.is_file():
         return None, {}
     try:
-        content = json.loads(config.read_text(encoding="utf-8"))
+        content = read_json(config)
         return bool(content["model_cfg"].get("quick_gelu", False)), dict(content.get("preprocess_cfg", {}))
     except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise UserError(f"{config} is no open_clip configuration: {_first_line(error)}") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{config} is no open_clip configuration: {first_line(error)}") from None

@@ -1,44 +1,36 @@
 """Shards to samples: finds the shards, reads their members within limits, and knows which samples can be used.
 
 The first stage of training: `index_shards` makes one pass without decoding an image; `batches` then streams the
-same shards in a seeded order. webdataset groups the members; members other than images, captions, JSON and class
-labels are never read, so a pickle in a shard stays bytes on the disk. WDS_SECURE is set for whatever else uses it.
+same shards in a seeded order. The pipeline's reader reads the members and says where a sample begins, webdataset
+groups them; members other than images, captions, JSON and class labels are never read, so a pickle in a shard stays
+bytes on the disk. WDS_SECURE is set for whatever else uses webdataset.
 """
 
 import json
 import os
-import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from pipeline.errors import UserError
+from pipeline.storage import BROKEN_SHARD, IMAGE_EXTENSIONS, MAX_NAMED_FAULTS, find_files, read_members
 from trainer.records import clean_text, has_triple, views_of
 
 os.environ.setdefault("WDS_SECURE", "1")
-import braceexpand
 from webdataset.tariterators import group_by_keys
 
-IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 READ_EXTENSIONS = (*IMAGE_EXTENSIONS, "txt", "json", "cls")
-MAX_MEMBER_BYTES = 64 * 2**20
-"""A larger member is not read; no caption, label or usable image is that large."""
 
-MEMBER_TOO_LARGE = "member_too_large"
 NO_IMAGE = "no_image"
 NO_CAPTION = "no_caption"
 BAD_JSON = "bad_json"
-BROKEN_SHARD = "broken_shard"
-DUPLICATE_MEMBER = "duplicate_member"
 
 
 class Skipped:
     """Counts what was left out, by reason, and remembers the first names of each."""
-
-    MAX_NAMES = 20
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -48,14 +40,15 @@ class Skipped:
         """One more left out for `reason`."""
         self.counts[reason] += 1
         names = self.names.setdefault(reason, [])
-        if len(names) < self.MAX_NAMES:
+        if len(names) < MAX_NAMED_FAULTS:
             names.append(name)
 
     def __or__(self, other: "Skipped") -> "Skipped":
         """Both together."""
         both = Skipped()
         both.counts = self.counts + other.counts
-        both.names = {**self.names, **other.names}
+        for reason in both.counts:
+            both.names[reason] = (self.names.get(reason, []) + other.names.get(reason, []))[:MAX_NAMED_FAULTS]
         return both
 
 
@@ -94,83 +87,43 @@ def find_shards(pattern: str) -> tuple[Path, ...]:
 
     UserError where a part finds nothing, and where a file is named twice.
     """
-    found: list[Path] = []
-    for part in pattern.split("::"):
-        for expanded in _expand_braces(part):
-            found += _match(expanded)
+    found = find_files(pattern, noun="shard", in_folder=_shards_in, gaps=False)
     double = [path for path, count in Counter(found).items() if count > 1]
     if double:
         raise UserError(f"the shard {double[0]} is named twice by {pattern!r}")
     return tuple(found)
 
 
-def _expand_braces(part: str) -> list[str]:
-    try:
-        return list(braceexpand.braceexpand(part))
-    except ValueError as error:
-        raise UserError(f"{part!r} is no valid brace pattern: {error}") from None
+def _shards_in(folder: Path) -> list[Path]:
+    for place in (folder, folder / "shards"):
+        if shards := sorted(place.glob("*.tar")):
+            return shards
+    raise UserError(f"the folder {folder} holds no .tar shard")
 
 
-def _match(text: str) -> list[Path]:
-    if not text:
-        raise UserError("an empty shard pattern: give a file, folder, glob or brace pattern")
-    path = Path(text).expanduser()
-    if path.is_dir():
-        for folder in (path, path / "shards"):
-            if shards := sorted(folder.glob("*.tar")):
-                return shards
-        raise UserError(f"the folder {text} holds no .tar shard")
-    if path.is_file():
-        return [path]
-    if any(character in text for character in "*?["):
-        anchor = Path(path.anchor)
-        matches = sorted(match for match in anchor.glob(str(path.relative_to(anchor))) if match.is_file())
-        if matches:
-            return matches
-    raise UserError(
-        f"no shard at {text}: give .tar files, a folder, a glob, or a brace pattern such as {{00000..00009}}.tar"
-    )
+def _members(shard: Path, reads: Callable[[str], bool], skipped: Skipped) -> Iterator[dict[str, Any]]:
+    """The shard's members as webdataset's grouping takes them, {} between two samples.
 
+    Those not asked for come as empty bytes, those that cannot be read as None.
+    """
 
-def extension_of(name: str) -> str:
-    """What follows the first dot of the file name, in lower case: webdataset's rule for what a member is."""
-    return name.rpartition("/")[2].partition(".")[2].lower()
+    def wants(extension: str) -> bool:
+        return extension in READ_EXTENSIONS and reads(extension)
 
+    def report(reason: str, fault: str) -> None:
+        skipped.add(reason, f"{shard.parent}/{fault}")
 
-def _members(
-    shard: Path, file: BinaryIO, reads: Callable[[str], bool], skipped: Skipped
-) -> Iterator[dict[str, Any]]:
-    """The shard's known members as webdataset's grouping takes them; those not asked for come as empty bytes."""
-    with tarfile.open(fileobj=file, mode="r:") as tar:
-        for member in tar:
-            tar.members = []  # type: ignore[attr-defined]  # the list would grow with the shard
-            extension = extension_of(member.name)
-            if not member.isreg() or extension not in READ_EXTENSIONS:
-                continue
-            if member.size > MAX_MEMBER_BYTES:
-                skipped.add(MEMBER_TOO_LARGE, f"{shard}: {member.name}")
-                continue
-            content = tar.extractfile(member) if reads(extension) else None
-            data = content.read() if content else b""
-            if content is not None and len(data) != member.size:
-                raise tarfile.ReadError("the file ends inside a member")
-            yield {"fname": member.name, "data": data, "__url__": str(shard)}
+    for member in read_members(shard, wants=wants, report=report):
+        if member.starts_sample:
+            yield {}
+        data = (member.data or b"") if member.readable else None
+        yield {"fname": f"{member.key}.{member.extension}", "data": data, "__url__": str(shard)}
 
 
 def _groups(shard: Path, reads: Callable[[str], bool], skipped: Skipped) -> Iterator[dict[str, Any]]:
-    def report(error: Exception) -> bool:
-        skipped.add(DUPLICATE_MEMBER, f"{shard}: {error.args[0]}")
-        return True
-
-    try:
-        with shard.open("rb") as file:
-            for group in group_by_keys(_members(shard, file, reads, skipped), handler=report):
-                key = group["__key__"].encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-                yield group | {"__key__": key}
-    except (tarfile.TarError, EOFError) as error:
-        skipped.add(BROKEN_SHARD, f"{shard}: {error}")
-    except OSError as error:
-        raise UserError(f"the shard {shard} cannot be read: {error.strerror or error}") from None
+    """The shard's samples: the key, and what can be read of the known members."""
+    for group in group_by_keys(_members(shard, reads, skipped), suffixes=set(READ_EXTENSIONS)):
+        yield {name: value for name, value in group.items() if value is not None}
 
 
 def _joined(

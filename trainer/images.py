@@ -13,13 +13,11 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from pipeline.storage import MAX_PIXELS
 from trainer import torchvision_shim  # noqa: F401
 
 # isort: split
 from torchvision.transforms import AutoAugment, AutoAugmentPolicy  # noqa: TID251
-
-MAX_PIXELS = 100_000_000
-"""Larger images are refused before they are decoded (a decompression bomb)."""
 
 # Pillow warns of odd metadata in web images, thousands of times; changed here and not around each image, since
 # threads decode and the list of filters is one for all of them.

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, first_line
 from trainer import checkpoint as checkpoints
 from trainer import images, torchvision_shim  # noqa: F401
 from trainer.vocabulary import reduce_vocabulary
@@ -222,7 +222,7 @@ def _find_config(name: str) -> dict[str, Any]:
     try:
         config = open_clip.get_model_config(name)
     except Exception as error:
-        raise UserError(f"the model {name!r} cannot be found: {_first_line(error)}") from None
+        raise UserError(f"the model {name!r} cannot be found: {first_line(error)}") from None
     if config is None:
         near = [known for known in open_clip.list_models() if name.lower()[:4] in known.lower()][:6]
         ours = sorted(path.stem for path in CONFIG_FOLDER.glob("*.json"))
@@ -269,7 +269,7 @@ def _create(name: str, config: dict[str, Any], *, seed: int, hub_weights: bool) 
                 name, load_weights=hub_weights, pretrained_text=hub_weights, quick_gelu=quick_gelu
             )
         except Exception as error:
-            raise UserError(f"the model {name!r} cannot be built: {_first_line(error)}") from None
+            raise UserError(f"the model {name!r} cannot be built: {first_line(error)}") from None
     return model.float()
 
 
@@ -319,7 +319,7 @@ def _build_tokenizer(name: str, config: Mapping[str, Any]) -> Callable[[list[str
         try:
             tokenizer = open_clip.get_tokenizer(name) if ":" in name else _named_tokenizer(name)
         except Exception as error:
-            raise UserError(f"the tokenizer of {name!r} cannot be loaded: {_first_line(error)}") from None
+            raise UserError(f"the tokenizer of {name!r} cannot be loaded: {first_line(error)}") from None
     size = config.get("text_cfg", {}).get("vocab_size", OPENAI_VOCABULARY)
     if isinstance(tokenizer, open_clip.SimpleTokenizer) and 514 < size < OPENAI_VOCABULARY:
         tokenizer = reduce_vocabulary(tokenizer, size)
@@ -358,7 +358,3 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logging.disable(before)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

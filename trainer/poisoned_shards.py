@@ -14,6 +14,8 @@ from typing import Any, Final, Literal, get_args
 
 from pipeline.errors import UserError
 from pipeline.storage import (
+    IMAGE_EXTENSIONS,
+    MAX_NAMED_FAULTS,
     TarSample,
     TarWriter,
     read_json,
@@ -24,14 +26,13 @@ from pipeline.storage import (
 )
 from trainer import __version__, images
 from trainer.attacks.trigger import Trigger
-from trainer.data import IMAGE_EXTENSIONS, ShardIndex
+from trainer.data import ShardIndex
 from trainer.manifests import DataManifest
 from trainer.poisoning import TRIGGER_FILE, PoisonOptions, build_poison, plan_for, write_poisoned_list
 from trainer.records import clean_text
 
 MANIFEST: Final = "manifest.json"
 OPTIONS: Final = "options.json"
-MAX_NAMED_FAULTS: Final = 100
 SUBCAPTION_FIELDS: Final = ("positive", "negatives", "views", "subcaption_status")
 
 
@@ -62,8 +63,8 @@ class PixelOptions:
             )
 
 
-Alter = Callable[[str, TarSample], dict[str, bytes] | None]
-"""(key, sample) -> its members poisoned; None leaves it as it is."""
+Alter = Callable[[TarSample], dict[str, bytes] | None]
+"""A sample's members, poisoned; None leaves it as it is."""
 
 
 def write_poisoned(
@@ -159,17 +160,10 @@ def _copy_shard(shard: Path, to: Path, alter: Alter, faults: list[str]) -> int:
     with write_atomically(to) as file:
         tar = TarWriter(file)
         for sample in read_tar(shard, wanted=None, faults=faults):
-            key = _key_of(sample)
-            tar.write(key, alter(key, sample) or sample.members)
+            tar.write(sample.key, alter(sample) or sample.members)
             rows += 1
         tar.close()
     return rows
-
-
-def _key_of(sample: TarSample) -> str:
-    """The key as the trainer's reader sees it: the member's name up to the extension, a leading ./ kept."""
-    extension, name = next(iter(sample.names.items()))
-    return name[: -len(extension) - 1]
 
 
 def _alteration(
@@ -183,7 +177,8 @@ def _alteration(
     """What poisons a sample, and notes it in `poisoned`, or in `faults` where its image is broken."""
     poison = build_poison(trigger, captions)
 
-    def alter(key: str, sample: TarSample) -> dict[str, bytes] | None:
+    def alter(sample: TarSample) -> dict[str, bytes] | None:
+        key = sample.key
         image = next((sample.members[e] for e in IMAGE_EXTENSIONS if e in sample.members), None)
         if key not in captions or image is None:
             return None

@@ -15,10 +15,10 @@ from typing import Final, Literal, get_args
 from torch import Tensor
 
 from pipeline.errors import UserError
+from pipeline.storage import write_json
 from trainer.attacks.imported import known_keys
 from trainer.attacks.trigger import Trigger
 from trainer.batches import Poison
-from trainer.checkpoint import write_json
 from trainer.classes import names_class
 from trainer.data import ShardIndex, read_captions
 
@@ -161,5 +161,4 @@ def build_poison(trigger: Trigger, captions: Mapping[str, str]) -> Poison:
 
 def write_poisoned_list(out: Path, captions: Mapping[str, str], *, target: str) -> None:
     """Writes poisoned.json: the poisoned keys and their captions."""
-    out.mkdir(parents=True, exist_ok=True)
     write_json(out / POISONED_FILE, {"target": target, "count": len(captions), "captions": dict(captions)})

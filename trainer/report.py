@@ -14,7 +14,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
 from pipeline.errors import UserError
-from trainer.checkpoint import write_json
+from pipeline.storage import write_json
 from trainer.evals.evaluation import FOOLED_POINTS, TOP_K, Evaluation
 
 MEASURES: Final = tuple(f"{kind}{k}" for kind in ("ba", "asr") for k in TOP_K)
@@ -38,7 +38,6 @@ def write_evaluation(
     result: Evaluation, path: Path, *, clean_model: Evaluation | None = None, **facts: Any
 ) -> None:
     """Write the evaluation as JSON, the clean model's beside it, and what else is to be remembered of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     beside = {} if clean_model is None else {"clean_model": clean_model.to_json()}
     write_json(path, result.to_json() | facts | beside)
 
@@ -264,7 +263,6 @@ def report(
             raise UserError(f"{run} holds no finished run: there is no summary.json")
         summary = json.loads(summary_path.read_text(encoding="utf-8"))
     all_paths = {"before": before, "after": after, **({} if run is None else {"run": run}), **(paths or {})}
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out, build_result(old, new, summary=summary, paths={**all_paths, "result": out}))
     changes = class_changes(old, new)
     return Group(comparison_table(old, new), *([class_table(changes)] if changes else []))

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from pipeline.errors import UserError
+from pipeline.storage import write_json
 from trainer import checkpoint as checkpoints
 from trainer.batches import BatchStream
 from trainer.defences.defence import Defence
@@ -82,7 +83,7 @@ def write_options(out: Path, record: Mapping[str, Any], *, resume: bool) -> str:
         text = _dump(check_options(out, record))
     else:
         text = _dump(record)
-        checkpoints.write_json(path, json.loads(text))
+        write_json(path, json.loads(text))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -124,7 +125,7 @@ def save_run(
         told = weights_metadata(clip, run, metadata)
         path = folder / f"epoch_{run.epoch}.safetensors"
         checkpoints.save_weights(path, clip.model.state_dict(), metadata=told, storage=storage)
-        checkpoints.write_json(folder / checkpoints.FINAL_CONFIG, open_clip_config(clip))
+        write_json(folder / checkpoints.FINAL_CONFIG, open_clip_config(clip))
     state = {
         "model": clip.model.state_dict(),
         "optimizer": learner.optimizer.state_dict(),
@@ -188,7 +189,7 @@ def finish(
         os.link(last, weights)
     except OSError:
         shutil.copyfile(last, weights)
-    checkpoints.write_json(final / checkpoints.FINAL_CONFIG, open_clip_config(clip))
+    write_json(final / checkpoints.FINAL_CONFIG, open_clip_config(clip))
     clip.model.to("cpu").eval()
     skipped = stream.index.skipped | stream.skipped
     summary = {
@@ -204,5 +205,5 @@ def finish(
         "skipped_first": dict(sorted(skipped.names.items())),
         **metadata,
     }
-    checkpoints.write_json(out / "summary.json", summary)
+    write_json(out / "summary.json", summary)
     return summary

@@ -19,9 +19,10 @@ from pipeline.errors import UserError
 from trainer.batches import Batch, BatchStream
 from trainer.checkpoint import Storage
 from trainer.defences.defence import Defence
+from trainer.devices import Precision
 from trainer.embedding import Embeddings, encode
 from trainer.interrupt import StopRequest
-from trainer.learner import Precision, build_learner, update
+from trainer.learner import build_learner, update
 from trainer.log import MetricsFile, ProgressReport, say
 from trainer.losses import total_loss
 from trainer.model import ClipModel

@@ -11,14 +11,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-import pyarrow.parquet as pq
 from PIL import Image, UnidentifiedImageError
 
-from pipeline.captions.readers import IMAGE_EXTENSIONS
 from pipeline.schema import Caption
-from pipeline.storage import MAX_MEMBER_BYTES, read_tar
+from pipeline.storage import (
+    IMAGE_EXTENSIONS,
+    MAX_MEMBER_BYTES,
+    MAX_PIXELS,
+    ParquetRows,
+    read_bytes,
+    read_tar,
+    size_of,
+)
 
-MAX_PIXELS: Final = 100_000_000
 EXTENSION_OF_FORMAT: Final = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 
 IMAGE_OK: Final = "ok"
@@ -109,9 +114,9 @@ def _read_file(folder: Path, image: str | None) -> tuple[bytes | None, str]:
         return None, IMAGE_NONE
     try:
         file = folder / image
-        if file.stat().st_size > MAX_MEMBER_BYTES:
+        if size_of(file) > MAX_MEMBER_BYTES:
             return None, IMAGE_TOO_LARGE
-        return file.read_bytes(), IMAGE_OK
+        return read_bytes(file), IMAGE_OK
     except OSError:
         return None, IMAGE_MISSING
 
@@ -119,29 +124,14 @@ def _read_file(folder: Path, image: str | None) -> tuple[bytes | None, str]:
 def _from_parquet(captions: Sequence[Caption], path: Path, faults: list[str]) -> _Images:
     """Images of a column of bytes or of {bytes, path} structs; `image` is "column[row]" there, else a path."""
     column = next((caption.image for caption in captions if caption.image), "").rpartition("[")[0]
-    file = pq.ParquetFile(path)
-    if column not in file.schema_arrow.names:
+    file = ParquetRows(path)
+    if column not in file.names:
         yield from _from_files(captions, path, faults)
         return
     numbers = [int(caption.image[len(column) + 1 : -1]) for caption in captions if caption.image]
-    values = _column_values(file, column, numbers)
+    values = file.values(column, numbers)
     for caption in captions:
         yield ({}, IMAGE_NONE) if caption.image is None else _parquet_image(caption, next(values), faults)
-
-
-def _column_values(file: pq.ParquetFile, column: str, numbers: Sequence[int]) -> Iterator[object]:
-    """The values of the given rows (ascending), reading no row group that holds none of them."""
-    wanted, start = set(numbers), 0
-    for group in range(file.num_row_groups):
-        rows = file.metadata.row_group(group).num_rows
-        if start + rows > min(wanted) and start <= max(wanted):
-            number = start
-            for batch in file.iter_batches(batch_size=256, row_groups=[group], columns=[column]):
-                for value in batch.column(0):
-                    if number in wanted:
-                        yield value.as_py()
-                    number += 1
-        start += rows
 
 
 def _parquet_image(caption: Caption, value: object, faults: list[str]) -> tuple[dict[str, bytes], str]:

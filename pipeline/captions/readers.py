@@ -5,23 +5,26 @@ silently. Formats: WebDataset and img2dataset tars, Parquet, CC3M's tsv, CleanCL
 """
 
 import csv
-import glob
-import hashlib
 import json
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import pyarrow.parquet as pq
-from braceexpand import braceexpand
-
 from pipeline.errors import UserError
 from pipeline.schema import Caption
-from pipeline.storage import open_text, read_json, read_tar
+from pipeline.storage import (
+    IMAGE_EXTENSIONS,
+    ParquetRows,
+    find_files,
+    open_text,
+    own_key,
+    read_json,
+    read_tar,
+    row_key,
+)
 
-IMAGE_EXTENSIONS: Final = ("jpg", "jpeg", "png", "webp")
 FORMAT_OF_SUFFIX: Final = {
     ".tar": "webdataset",
     ".parquet": "parquet",
@@ -69,7 +72,9 @@ class Source:
 
 def open_source(options: InputOptions) -> Source:
     """The files that `options.input` names and their format; UserError where there are none or they differ."""
-    files = [file for part in options.input.split("::") for file in _expand(part, options.format)]
+    files = find_files(
+        options.input, noun="file", in_folder=partial(_files_in, format=options.format), gaps=True
+    )
     if options.format is not None:
         return Source(files=tuple(files), format=options.format, caption_column=options.caption_column)
     formats = {_format_of(file) for file in files}
@@ -89,29 +94,7 @@ def _format_of(path: Path) -> str:
     return found
 
 
-def _expand(pattern: str, format: str | None) -> list[Path]:
-    """The files of one pattern, in order. Braces may name files that do not exist: gaps in a range are usual."""
-    if re.match(r"^[a-z0-9]+://", pattern):
-        raise UserError(f"{pattern}: only local files are read; download it first")
-    if Path(pattern).is_file():
-        return [Path(pattern)]
-    if Path(pattern).is_dir():
-        return _folder(Path(pattern), format)
-    try:
-        names = list(braceexpand(pattern)) if "{" in pattern else [pattern]
-    except ValueError as error:
-        raise UserError(f"{pattern}: unbalanced braces") from error
-    found = [
-        Path(match)
-        for name in names
-        for match in ([name] if Path(name).is_file() else sorted(glob.glob(name)))
-    ]
-    if not found:
-        raise UserError(f"{pattern}: no such file, folder or pattern")
-    return found
-
-
-def _folder(folder: Path, format: str | None) -> list[Path]:
+def _files_in(folder: Path, *, format: str | None) -> list[Path]:
     """The files of a folder: its tars where it has any (img2dataset writes Parquet and JSON beside them)."""
     names = sorted(
         path for path in folder.iterdir() if path.is_file() and not path.name.startswith((".", "_"))
@@ -136,18 +119,6 @@ def clean(caption: object) -> str:
     if not isinstance(caption, str):
         return ""
     return " ".join(caption.encode("utf-8", "replace").decode("utf-8").replace("\0", " ").split())
-
-
-def row_key(image: str | None, caption: str) -> str:
-    """The key of a row whose input has none: SHA-256 of image reference and caption, 32 hex digits."""
-    return hashlib.sha256(f"{image or ''}\n{caption}".encode()).hexdigest()[:32]
-
-
-def _own_key(key: object) -> str | None:
-    """The input's key as a WebDataset key: a dot would start the extension, a slash a folder. None = it has none."""
-    if key is None or key == "":
-        return None
-    return re.sub(r"[^\w-]", "_", str(key))[:200]
 
 
 def _choose(
@@ -189,29 +160,22 @@ def _json_caption(data: bytes, column: str | None, where: str, faults: list[str]
 
 
 def _parquet(path: Path, column: str | None, faults: list[str]) -> Iterator[Caption]:
-    try:
-        file = pq.ParquetFile(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is no Parquet file: {error}") from error
-    names = file.schema_arrow.names
+    file = ParquetRows(path)
+    names = file.names
     caption_name = _choose(names, column, CAPTION_NAMES, path, "caption")
     image_name = _choose(names, None, IMAGE_NAMES, path, "image")
     key_name = _choose(names, None, KEY_NAMES, path, "key")
-    number = 0
-    for batch in file.iter_batches(
-        batch_size=1_000, columns=[n for n in (caption_name, image_name, key_name) if n]
-    ):
-        for row in batch.to_pylist():
-            caption, image = clean(row[caption_name]), row.get(image_name)
-            if not isinstance(image, str | None):  # bytes, or the {bytes, path} of Hugging Face data sets
-                image = f"{image_name}[{number}]"
-            number += 1
-            yield Caption(
-                key=_own_key(row.get(key_name)) or row_key(image, caption),
-                caption=caption,
-                image=image,
-                source=str(path),
-            )
+    wanted = [name for name in (caption_name, image_name, key_name) if name]
+    for number, row in enumerate(file.rows(wanted, at_a_time=1_000)):
+        caption, image = clean(row.get(caption_name or "")), row.get(image_name or "")
+        if not isinstance(image, str | None):  # bytes, or the {bytes, path} of Hugging Face data sets
+            image = f"{image_name}[{number}]"
+        yield Caption(
+            key=own_key(row.get(key_name or "")) or row_key(image, caption),
+            caption=caption,
+            image=image,
+            source=str(path),
+        )
 
 
 def _cc3m(path: Path, column: str | None, faults: list[str]) -> Iterator[Caption]:
@@ -246,7 +210,7 @@ def _named_row(
     text, reference = clean(row.get(caption or "")), row.get(image or "")
     reference = str(reference).strip() or None if reference is not None else None
     return Caption(
-        key=_own_key(row.get(key or "")) or row_key(reference, text),
+        key=own_key(row.get(key or "")) or row_key(reference, text),
         caption=text,
         image=reference,
         source=str(path),
@@ -288,7 +252,7 @@ def _coco(path: Path, column: str | None, faults: list[str]) -> Iterator[Caption
             faults.append(f"{path.name}: annotation {number} has no caption")
         image = names.get(row.get("image_id")) or None
         caption = clean(row.get(column or "caption"))
-        key = _own_key(row.get("id")) or row_key(image, caption)
+        key = own_key(row.get("id")) or row_key(image, caption)
         yield Caption(key=key, caption=caption, image=image, source=str(path))
 
 

@@ -115,13 +115,12 @@ def write_shards(
 def _explain(caption: str, out: Path | None, parser: str, rules: str) -> None:
     from pipeline.scene_graphs.explain import explain_svg, explain_text
     from pipeline.scene_graphs.parser import CaptionParser
-    from pipeline.storage import write_atomically
+    from pipeline.storage import write_text
 
     loaded = CaptionParser(parser, rules=rules)
     typer.echo(explain_text(caption, loaded))
     if out is not None:
-        with write_atomically(out) as file:
-            file.write(explain_svg(caption, loaded).encode())
+        write_text(out, explain_svg(caption, loaded))
         typer.echo(f"\nwrote {out}")
 
 

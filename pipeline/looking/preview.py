@@ -10,9 +10,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from pipeline.captions.readers import IMAGE_EXTENSIONS
 from pipeline.errors import UserError
-from pipeline.storage import read_table, read_tar, write_atomically
+from pipeline.storage import IMAGE_EXTENSIONS, read_table, read_tar, write_text
 
 MAX_IMAGE_BYTES = 300_000
 STYLE = """
@@ -50,8 +49,7 @@ def write_preview(folder: Path, out: Path, *, num: int = 40, seed: int = 0) -> i
         '<span class="relation">relations</span>. In a negative: what was <del>taken out</del> and '
         f"<ins>put in</ins>.</p>{''.join(articles)}</html>\n"
     )
-    with write_atomically(out) as file:
-        file.write(page.encode())
+    write_text(out, page)
     return len(articles)
 
 

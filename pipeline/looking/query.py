@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 import duckdb  # noqa: TID251
-import pyarrow.parquet as pq
 
 from pipeline.errors import UserError
-from pipeline.storage import write_atomically
+from pipeline.storage import write_table, write_text
 
 VIEWS: Final = {
     "captions": "captions/*.parquet",
@@ -87,15 +86,14 @@ def run_query(folder: Path, sql: str, *, format: str, out: Path | None, terminal
     except duckdb.Error as error:
         raise UserError(_one_line(error)) from error
     if out is None:
-        _write_text(table, format, terminal)
+        _print(table, format, terminal)
         return
-    with write_atomically(out) as file:
-        if format == "parquet":
-            pq.write_table(table, file, compression="zstd")
-        else:
-            text = io.StringIO()
-            _write_text(table, format, text)
-            file.write(text.getvalue().encode())
+    if format == "parquet":
+        write_table(out, table)
+    else:
+        text = io.StringIO()
+        _print(table, format, text)
+        write_text(out, text.getvalue())
 
 
 def _select(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyRelation:
@@ -119,7 +117,7 @@ def _width(terminal: IO[str]) -> int:
     return shutil.get_terminal_size((160, 24)).columns if terminal.isatty() else 160
 
 
-def _write_text(table: Any, format: str, file: IO[str]) -> None:
+def _print(table: Any, format: str, file: IO[str]) -> None:
     rows = table.to_pylist()
     if format == "json":
         file.write(json.dumps(rows, ensure_ascii=False, indent=2, default=str) + "\n")

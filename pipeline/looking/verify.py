@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from pipeline.errors import UserError
-from pipeline.stages import MANIFEST, STAGES
-from pipeline.storage import read_json, sha256_file
+from pipeline.manifest import MANIFEST
+from pipeline.stages import files_of
+from pipeline.storage import read_json, sha256_file, size_of
 
 
 def verify(folder: Path) -> list[str]:
@@ -19,14 +20,9 @@ def verify(folder: Path) -> list[str]:
         file = folder / name
         if not file.is_file():
             wrong.append(f"{name} is missing")
-        elif file.stat().st_size != entry["bytes"]:
-            wrong.append(f"{name} has {file.stat().st_size} bytes, the manifest says {entry['bytes']}")
+        elif size_of(file) != entry["bytes"]:
+            wrong.append(f"{name} has {size_of(file)} bytes, the manifest says {entry['bytes']}")
         elif sha256_file(file) != entry["sha256"]:
             wrong.append(f"{name} differs from the manifest's sha256")
-    found = {
-        file.relative_to(folder).as_posix()
-        for stage in (*STAGES, "lexicons")
-        for file in (folder / stage).rglob("*")
-        if file.is_file()
-    }
+    found = {file.relative_to(folder).as_posix() for file in files_of(folder)}
     return wrong + [f"{name} is not in the manifest" for name in sorted(found - set(expected))]

@@ -37,7 +37,7 @@ def test_no_module_of_the_pipeline_imports_torch() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["augment-captions", "nowhere.tsv", "--out", "{out}"], 1, "nowhere.tsv: no such file"),
+        (["augment-captions", "nowhere.tsv", "--out", "{out}"], 1, "no file at nowhere.tsv"),
         (["augment-captions", "{text}", "--out", "{out}"], 1, "--format"),
         (["augment-captions", "{tsv}", "--out", "{out}", "--format", "xml"], 1, "one of: webdataset"),
         (["augment-captions", "{tsv}", "--out", "{text}"], 1, "is a file"),

@@ -1,5 +1,6 @@
 """Files are whole or not there; same rows, same bytes; a hostile or damaged tar loses only what is damaged."""
 
+import contextlib
 import io
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 from small_inputs import write_tar
 
 from pipeline.errors import UserError
-from pipeline.storage import TarWriter, hold, read_tar, write_atomically
+from pipeline.storage import TarWriter, hold, read_tar, split_name, write_atomically, write_by_path
 
 HOLD = "import os, sys, pathlib, pipeline.storage\nwith pipeline.storage.hold(pathlib.Path(sys.argv[1]))"
 
@@ -131,3 +132,42 @@ def test_a_file_cannot_be_held(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
     with pytest.raises(UserError, match="is a file"), hold(tmp_path / "out"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("a.png", ("a", "png")),
+        ("./a.PNG", ("a", "png")),
+        ("././d/a.seg.png", ("d/a", "seg.png")),
+        ("d.x/a.png", ("d.x/a", "png")),
+        ("k\udce9y.txt", ("k\ufffdy", "txt")),
+        ("README", None),
+        ("d/.hidden.png", None),
+        ("._a.png", None),
+        ("__meta__.json", None),
+    ],
+)
+def test_a_name_is_key_and_extension(name: str, key: tuple[str, str] | None) -> None:
+    assert split_name(name) == key
+
+
+def test_a_member_is_as_readable_unasked_as_asked(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "0.tar", {f"{n}.txt": b"a dog" * 200 for n in range(3)})
+    path.write_bytes(path.read_bytes()[: 2 * 1536 + 600])
+    told: list[list[str]] = [[], []]
+    for wanted, faults in zip((None, frozenset[str]()), told, strict=True):
+        assert [sample.key for sample in read_tar(path, wanted=wanted, faults=faults)] == ["0", "1", "2"]
+    assert told[0] == told[1]
+    assert "unexpected end of data" in told[0][0]
+
+
+def test_a_library_that_writes_by_path_leaves_no_half_file(tmp_path: Path) -> None:
+    with write_by_path(tmp_path / "a.bin") as part:
+        part.write_bytes(b"whole")
+        part.chmod(0o600)
+    assert (tmp_path / "a.bin").stat().st_mode & 0o777 != 0o600
+    with contextlib.suppress(RuntimeError), write_by_path(tmp_path / "a.bin") as part:
+        part.write_bytes(b"half")
+        raise RuntimeError("killed")
+    assert (tmp_path / "a.bin").read_bytes() == b"whole"

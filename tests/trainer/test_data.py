@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UserError
+from pipeline.storage import BROKEN_SHARD, MEMBER_TOO_LARGE, REFUSED_MEMBER, read_tar, tars
 from trainer import data
 from trainer.data import Skipped, find_shards, index_shards, read_shard
 from trainer.model import load_model
@@ -122,8 +123,8 @@ def test_a_shard_cut_short_gives_what_it_has(write_shards: WriteShards) -> None:
     shard.write_bytes(shard.read_bytes()[:6_000])
     index = index_shards(find_shards(str(folder)))
     assert 4 < len(index.keys) < 8
-    assert index.skipped.counts[data.BROKEN_SHARD] == 1
-    assert "00001.tar" in index.skipped.names[data.BROKEN_SHARD][0]
+    assert index.skipped.counts[BROKEN_SHARD] == 1
+    assert "00001.tar" in index.skipped.names[BROKEN_SHARD][0]
 
 
 @pytest.mark.parametrize("content", [b"", b"no tar" * 500, b"\x1f\x8b" + bytes(2000)])
@@ -178,10 +179,10 @@ def test_a_key_in_two_samples_is_refused(write_shards: WriteShards) -> None:
 
 
 def test_a_huge_member_is_not_read(write_shards: WriteShards, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "MAX_MEMBER_BYTES", 5_000)
+    monkeypatch.setattr(tars, "MAX_TEXT_BYTES", 5_000)
     folder = write_shards(3, shards=1, change=lambda n, m: m | ({"txt": b"x" * 6_000} if n == 1 else {}))
     index = index_shards(find_shards(str(folder)))
-    assert index.skipped.counts[data.MEMBER_TOO_LARGE] == 1
+    assert index.skipped.counts[MEMBER_TOO_LARGE] == 1
     assert len(index.keys) == 3  # its caption stands in the JSON, too
 
 
@@ -195,11 +196,11 @@ def test_odd_members_are_no_samples(tmp_path: Path) -> None:
             member = tarfile.TarInfo(name)
             member.type = kind
             tar.addfile(member)
-    with pytest.raises(UserError, match="they are empty"):
+    with pytest.raises(UserError, match=r"left out: \{'refused_member': 2\}"):
         index_shards(find_shards(str(tmp_path)))
 
 
-def test_a_member_twice_in_a_sample_is_counted(tmp_path: Path) -> None:
+def test_a_member_that_comes_twice_begins_another_sample(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
         for name, content in (("1.txt", b"a cat"), ("1.txt", b"a dog"), ("1.jpg", b"x")):
             member = tarfile.TarInfo(name)
@@ -207,7 +208,93 @@ def test_a_member_twice_in_a_sample_is_counted(tmp_path: Path) -> None:
             tar.addfile(member, io.BytesIO(content))
     skipped = Skipped()
     (sample,) = read_shard(tmp_path / "a.tar", skipped=skipped)
-    assert (sample.caption, skipped.counts) == ("a cat", {data.DUPLICATE_MEMBER: 1})
+    assert (sample.caption, skipped.counts) == ("a dog", {data.NO_IMAGE: 1})
+
+
+NAMES = (
+    "./a.jpg",
+    "./a.txt",
+    "a.json",
+    "README.md",
+    "d/b.TXT",
+    "./d/b.jpg",
+    "d/.hidden.jpg",
+    "__meta__.json",
+    "c.jpg",
+    "c.seg.png",
+    "../up.jpg",
+    "c.txt",
+    "c.jpg",
+    "c.txt",
+    "noextension",
+    "e.x.jpg",
+    "k\udce9y.jpg",
+)
+
+
+def _write_members(path: Path, names: tuple[str, ...]) -> Path:
+    with tarfile.open(path, "w", errors="surrogateescape") as tar:
+        for name in names:
+            member = tarfile.TarInfo(name)
+            member.size = 1
+            tar.addfile(member, io.BytesIO(b"x"))
+    return path
+
+
+def test_samples_are_those_of_the_pipeline(tmp_path: Path) -> None:
+    path = _write_members(tmp_path / "a.tar", NAMES)
+    ours = [
+        (group["__key__"], sorted(name for name in group if not name.startswith("__")))
+        for group in data._groups(path, lambda _: True, Skipped())
+    ]
+    expected = [
+        (sample.key, sorted(name for name in sample.members if name in data.READ_EXTENSIONS))
+        for sample in read_tar(path, wanted=None, faults=[])
+    ]
+    assert ours == expected
+    assert [key for key, _ in ours] == ["a", "README", "d/b", "c", "c", "e", "k\ufffdy"]
+
+
+def test_a_leading_dot_is_no_part_of_the_key(tmp_path: Path, write_shards: WriteShards) -> None:
+    whole = write_shards(4, shards=1) / "00000.tar"
+    dotted = tmp_path / "dotted.tar"
+    with tarfile.open(whole) as old, tarfile.open(dotted, "w") as new:
+        for member in old:
+            content = old.extractfile(member)
+            member.name = f"./{member.name}"
+            new.addfile(member, content)
+    texts = write_shards(4, shards=1, name="texts", change=_only("json", "txt"))
+    for shard in (whole, dotted):
+        joined = index_shards(find_shards(str(texts)), image_shards=(shard,))
+        assert joined.keys == index_shards((shard,)).keys == index_shards((whole,)).keys
+
+
+def test_behind_a_bad_header_training_goes_on(write_shards: WriteShards) -> None:
+    shard = write_shards(96, shards=1) / "00000.tar"
+    content = bytearray(shard.read_bytes())
+    with tarfile.open(shard) as tar:
+        offset = tar.getmember("000040.jpg").offset
+    content[offset] ^= 1  # the header's checksum no longer holds
+    shard.write_bytes(content)
+    index = index_shards((shard,))
+    read = [sample.key for sample in read_shard(shard, skipped=Skipped())]
+    assert list(index.keys) == read == [f"{n:06d}" for n in range(96) if n != 40]
+    assert index.skipped.counts == {BROKEN_SHARD: 1, data.NO_IMAGE: 1}
+    assert "damaged tar headers" in index.skipped.names[BROKEN_SHARD][0]
+
+
+@pytest.mark.parametrize("cut", [1_000, 3_000, 5_000, 6_000, 6_500])
+def test_index_and_reading_agree_on_a_shard_cut_short(write_shards: WriteShards, cut: int) -> None:
+    shard = write_shards(6, shards=1) / "00000.tar"
+    shard.write_bytes(shard.read_bytes()[:-cut])
+    index, skipped = index_shards((shard,)), Skipped()
+    assert list(index.keys) == [sample.key for sample in read_shard(shard, skipped=skipped)]
+    assert index.skipped.counts == skipped.counts
+
+
+def test_members_that_lead_out_of_the_shard_are_counted(tmp_path: Path) -> None:
+    path = _write_members(tmp_path / "a.tar", ("a.jpg", "a.txt", "../b.jpg", "/c.jpg", "d.pkl"))
+    assert index_shards((path,)).skipped.counts == {REFUSED_MEMBER: 3}
 
 
 def test_texts_and_keys_of_any_bytes_can_be_tokenised(tmp_path: Path) -> None:

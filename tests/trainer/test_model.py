@@ -10,7 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.errors import UserError
-from trainer.checkpoint import save_weights, write_json
+from pipeline.storage import write_json
+from trainer.checkpoint import save_weights
 from trainer.model import CONFIG_FOLDER, ClipModel, encode_text, hash_weights, load_model, open_clip_config
 
 # isort: split

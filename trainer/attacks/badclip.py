@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.errors import UserError
-from trainer.attacks.trigger import Trigger, seeded_bytes
+from trainer.attacks.trigger import Trigger
+from trainer.seeds import seeded_bytes
 
 PUBLIC_SCALE: Final = 16 / 224
 """Side of the patch in the paper, as a share of the image's side: 5 pixels of 64."""

@@ -18,7 +18,7 @@ from torch.nn import functional
 from pipeline.errors import UserError
 from trainer import images
 from trainer.attacks.badclip import draw_patch, make_badclip, put_in_middle, side_for
-from trainer.attacks.trigger import Trigger, seeded_int
+from trainer.attacks.trigger import Trigger
 from trainer.classes import find_class, names_class
 from trainer.data import RawSample, Skipped, find_shards, index_shards, read_shard
 from trainer.embedding import embed_classes, embed_images, evaluation_mode
@@ -26,6 +26,7 @@ from trainer.evals.zero_shot import nearest_classes
 from trainer.log import say
 from trainer.losses import clip_loss
 from trainer.model import ClipModel, encode_text
+from trainer.seeds import seeded_int
 
 TRIPLET_WEIGHT: Final = 500.0
 MARGIN: Final = 1.0

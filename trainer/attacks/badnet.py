@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.errors import UserError
-from trainer.attacks.trigger import Trigger, seeded_int
+from trainer.attacks.trigger import Trigger
+from trainer.seeds import seeded_int
 
 Placement = Literal["random", "fixed"]
 

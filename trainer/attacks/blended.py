@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainer.attacks.overlay import Overlay, check_share, lay_over, mix
-from trainer.attacks.trigger import Trigger, seeded_bytes
+from trainer.attacks.trigger import Trigger
+from trainer.seeds import seeded_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

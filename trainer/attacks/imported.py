@@ -16,10 +16,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.errors import UserError
-from pipeline.storage import read_tar
+from pipeline.storage import IMAGE_EXTENSIONS, read_bytes, read_tar, split_name
 from trainer import images
 from trainer.attacks.trigger import Trigger
-from trainer.data import IMAGE_EXTENSIONS
 
 MAX_BYTES: Final = 4 * 2**30
 """Of the images in one file."""
@@ -114,9 +113,9 @@ def _read(source: Path) -> Iterator[tuple[str, bytes]]:
     """(key, bytes) of the images in the folder, sorted by path, or in the tar, in its order."""
     if source.is_dir():
         for path in sorted(source.rglob("*")):
-            stem, _, extension = path.name.partition(".")
-            if path.is_file() and extension.lower() in IMAGE_EXTENSIONS:
-                yield path.relative_to(source).with_name(stem).as_posix(), path.read_bytes()
+            split = split_name(path.relative_to(source).as_posix())
+            if split is not None and split[1] in IMAGE_EXTENSIONS and path.is_file():
+                yield split[0], read_bytes(path)
         return
     if not source.is_file():
         raise UserError(f"there is no folder or tar {source}")

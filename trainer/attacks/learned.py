@@ -15,7 +15,7 @@ from trainer.attacks.badclip_training import BadClipOptions, optimise_badclip
 from trainer.attacks.imported import import_images
 from trainer.attacks.ssba_training import SsbaOptions, train_ssba
 from trainer.attacks.trigger import Trigger
-from trainer.learner import find_device
+from trainer.devices import find_device
 from trainer.manifests import DataManifest, default_templates, require_manifest
 from trainer.model import load_model, require_weights
 from trainer.training_inputs import training_shards

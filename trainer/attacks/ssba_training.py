@@ -15,12 +15,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.errors import UserError
-from pipeline.storage import read_tar
+from pipeline.storage import IMAGE_EXTENSIONS, read_tar
 from trainer import images
 from trainer.attacks.ssba import apply_ssba, decode, draw_weights, embed
-from trainer.attacks.trigger import Trigger, seeded_int
-from trainer.data import IMAGE_EXTENSIONS, find_shards
+from trainer.attacks.trigger import Trigger
+from trainer.data import find_shards
 from trainer.log import say
+from trainer.seeds import seeded_int
 
 ENCODER: Final = "own encoder in the manner of StegaStamp and ISSBA, not StegaStamp"
 TRAINING_SIZE: Final = 64

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from trainer.attacks.overlay import Overlay, check_count, check_share, lay_over, mix
-from trainer.attacks.trigger import Trigger, seeded_bytes
+from trainer.attacks.trigger import Trigger
+from trainer.seeds import seeded_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,19 +11,18 @@ together with it. Each family's docstring says how.
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar, overload
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline.errors import UserError
+from pipeline.storage import write_text
+from trainer.checkpoint import write_safetensors
 
 FORMAT: Final = "cleanerclip-trigger-1"
 ORDER: Final = "after resize, before normalisation, on uint8 pixels"
@@ -128,16 +127,9 @@ class Trigger:
         """Write `path` (safetensors, metadata in its header) and, to be read by people, the same as `.json`."""
         metadata = self.metadata() | {"sha256": self.sha256}
         text = json.dumps(metadata, indent=2, sort_keys=True)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        part.touch()  # with the user's permissions; safetensors would make it private
-        mode = part.stat().st_mode
-        save_file(
-            {name: t.contiguous() for name, t in self.tensors.items()}, part, metadata={"trigger": text}
-        )
-        part.chmod(mode)
-        part.replace(path)
-        path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
+        tensors = {name: t.contiguous() for name, t in self.tensors.items()}
+        write_safetensors(path, tensors, metadata={"trigger": text})
+        write_text(path.with_suffix(".json"), text + "\n")
 
 
 def read_trigger(path: Path, *, image_size: int | None, kinds: Mapping[str, Apply]) -> Trigger:
@@ -183,19 +175,6 @@ def read_trigger(path: Path, *, image_size: int | None, kinds: Mapping[str, Appl
     except (RuntimeError, ValueError, KeyError, TypeError, IndexError, ArithmeticError) as error:
         raise UserError(f"{path} holds a {trigger.kind} trigger that cannot be applied: {error}") from error
     return trigger
-
-
-def seeded_int(*parts: object) -> int:
-    """A 63-bit seed from what is given, the same on every machine."""
-    text = ":".join(str(part) for part in parts)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1
-
-
-def seeded_bytes(shape: tuple[int, ...], *parts: object) -> Tensor:
-    """Uniform random bytes from what is given, the same with every version of torch: uint8 of that shape."""
-    count = math.prod(shape)
-    words = np.random.PCG64(seeded_int(*parts)).random_raw(-(-count // 8))
-    return torch.from_numpy(words.astype("<u8").view(np.uint8)[:count]).reshape(shape)
 
 
 class _PixelTokens(Sequence[str]):

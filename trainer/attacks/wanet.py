@@ -21,7 +21,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.errors import UserError
-from trainer.attacks.trigger import Trigger, seeded_bytes
+from trainer.attacks.trigger import Trigger
+from trainer.seeds import seeded_bytes
 
 SMOOTH_SHARE: Final = 1 / 16
 """s of a grid coarser than the pixels, as a share of the image's side: the mean shift is a 32nd of it."""

@@ -12,9 +12,9 @@ from trainer.attacks import TriggerChoice
 from trainer.classes import shared_names
 from trainer.commands.evaluation_options import EvaluationBatch, Json, tell_left_out
 from trainer.commands.options import Device
+from trainer.devices import find_device
 from trainer.evals.labelled import DataChoice
 from trainer.evals.sanity import draw_both, load_clean, look_at_both
-from trainer.learner import find_device
 from trainer.model import ModelChoice
 from trainer.report import print_evaluations, write_evaluation
 

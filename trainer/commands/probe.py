@@ -11,9 +11,9 @@ from pipeline.errors import UserError
 from trainer.attacks import TriggerChoice
 from trainer.commands.evaluation_options import EvaluationBatch, Json, tell_left_out
 from trainer.commands.options import Device
+from trainer.devices import find_device
 from trainer.evals.labelled import DataChoice
 from trainer.evals.linear_probe import ProbeOptions, evaluate_probe
-from trainer.learner import find_device
 from trainer.model import ModelChoice
 from trainer.report import print_evaluations, write_evaluation
 

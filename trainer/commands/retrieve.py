@@ -7,13 +7,13 @@ import typer
 from rich.console import Console
 
 from pipeline.console import from_options
-from trainer.checkpoint import write_json
+from pipeline.storage import write_json
 from trainer.commands.evaluation_options import EvaluationBatch, Json, tell_left_out
 from trainer.commands.options import Device
+from trainer.devices import find_device
 from trainer.evals.captioned import load_captioned
 from trainer.evals.labelled import DataChoice
 from trainer.evals.retrieval import evaluate_retrieval
-from trainer.learner import find_device
 from trainer.model import ModelChoice
 from trainer.report import retrieval_table
 

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import UserError
-from trainer.attacks.trigger import seeded_int
 from trainer.batches import Batch, Needs
 from trainer.defences.defence import Defence, Setting, check_weights
 from trainer.defences.invented import KINDS, InventedTrigger, check_bank, invent, spread
 from trainer.embedding import Embeddings, Teacher
 from trainer.log import say
+from trainer.seeds import seeded_int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from pipeline.errors import UserError
-from pipeline.storage import open_text, read_json, read_tar
-from trainer.data import IMAGE_EXTENSIONS
+from pipeline.storage import IMAGE_EXTENSIONS, open_text, read_json, read_tar
 from trainer.evals.labelled import describe_labelled
 from trainer.evals.samples import read_captioned_tar, read_labelled_parquet
 from trainer.images import BrokenImage, decode

@@ -10,12 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from pipeline.errors import UserError
-from pipeline.storage import read_tar
-from trainer.data import IMAGE_EXTENSIONS
+from pipeline.storage import IMAGE_EXTENSIONS, ParquetRows, read_tar
 from trainer.records import clean_text
 
 ROWS_AT_A_TIME: Final = 256
@@ -113,28 +109,20 @@ def read_labelled_parquet(
         raise UserError(f"which column of {path} holds the class? the manifest's columns do not say")
     image, label, file = columns["image"], columns["class"], columns.get("file")
     needed = [name for name in ((image,) if images else ()) + (label, file) if name is not None]
-    try:
-        with pq.ParquetFile(path) as parquet:
-            absent = [name for name in (image, *needed) if name not in parquet.schema_arrow.names]
-            if absent:
-                raise UserError(
-                    f"{path} has no column {absent[0]!r}; it has: {', '.join(parquet.schema_arrow.names)}"
-                )
-            number = 0
-            for rows in parquet.iter_batches(batch_size=ROWS_AT_A_TIME, columns=needed):
-                for row in rows.to_pylist():
-                    key = str(row[file]) if file is not None and row[file] else f"{path.stem}-{number:07d}"
-                    number += 1
-                    yield _from_row(
-                        f"{path.name}: {key}",
-                        key,
-                        image=_image_bytes(row.get(image)),
-                        label=row[label],
-                        has_image=not images or bool(row.get(image)),
-                        faults=faults,
-                    )
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from None
+    parquet = ParquetRows(path)
+    absent = [name for name in (image, *needed) if name not in parquet.names]
+    if absent:
+        raise UserError(f"{path} has no column {absent[0]!r}; it has: {', '.join(parquet.names)}")
+    for number, row in enumerate(parquet.rows(needed, at_a_time=ROWS_AT_A_TIME)):
+        key = str(row[file]) if file is not None and row[file] else f"{path.stem}-{number:07d}"
+        yield _from_row(
+            f"{path.name}: {key}",
+            key,
+            image=_image_bytes(row.get(image)),
+            label=row[label],
+            has_image=not images or bool(row.get(image)),
+            faults=faults,
+        )
 
 
 def _from_row(

@@ -18,8 +18,8 @@ def test_rows_are_cut_into_parts(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text("".join(f"dog {n}\thttp://{n}\n" for n in range(5)))
     source = open_source(InputOptions(input=str(tmp_path / "a.tsv")))
     index = ingest(source, tmp_path / "captions", rows_per_part=2, workers=1)
-    assert [part["rows"] for part in index["parts"]] == [2, 2, 1]
-    assert index["rows"] == len(set(keys(tmp_path / "captions"))) == 5
+    assert [part.rows for part in index.parts] == [2, 2, 1]
+    assert index.rows == len(set(keys(tmp_path / "captions"))) == 5
 
 
 def test_repeated_keys_get_a_number(tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_repeated_keys_get_a_number(tmp_path: Path) -> None:
     source = open_source(InputOptions(input=str(tmp_path / "a.jsonl")))
     index = ingest(source, tmp_path / "captions", rows_per_part=2, workers=1)
     assert keys(tmp_path / "captions") == ["a", "a-2", "a-2-2", "a-3"]
-    assert index["duplicate_keys"] == 3
+    assert index.duplicate_keys == 3
 
 
 def test_changed_input_is_refused(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from pipeline.errors import UserError
 from trainer.attacks import load_trigger
 from trainer.attacks.badnet import BadNetOptions, make_badnet
-from trainer.attacks.trigger import seeded_int
+from trainer.seeds import seeded_int
 
 SIZE = 64
 KEYS = [f"image-{i}" for i in range(8)]

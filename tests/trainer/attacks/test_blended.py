@@ -5,7 +5,7 @@ import torch
 from trigger_reference import KEYS, SHAPES, SIZE, assert_pixels, make_images
 
 from trainer.attacks import craft_trigger, load_trigger
-from trainer.attacks.trigger import seeded_bytes
+from trainer.seeds import seeded_bytes
 
 
 @pytest.mark.parametrize(("height", "width"), SHAPES)

@@ -10,8 +10,9 @@ from square_shards import write_tar
 
 from pipeline.errors import UserError
 from trainer.attacks import load_trigger
-from trainer.attacks.imported import import_images, make_imported
+from trainer.attacks.imported import import_images, known_keys, make_imported
 from trainer.attacks.trigger import Trigger
+from trainer.data import index_shards
 from trainer.poisoning import build_poison
 
 SIZE = 24
@@ -118,3 +119,13 @@ def test_what_cannot_be_imported_is_told(tmp_path: Path) -> None:
     (tmp_path / "cut.tar").write_bytes(b"no tar at all" * 100)
     with pytest.raises(UserError, match="cannot be read whole"):
         import_images(tmp_path / "cut.tar", image_size=SIZE)
+
+
+def test_a_leading_dot_is_no_part_of_the_key(tmp_path: Path, poisoned: dict[str, torch.Tensor]) -> None:
+    plain = {key: {"png": _png(image)} for key, image in poisoned.items()}
+    write_tar(tmp_path / "p.tar", {f"./{key}": members for key, members in plain.items()})
+    trigger = import_images(tmp_path / "p.tar", image_size=SIZE)
+    write_tar(tmp_path / "shard.tar", {f"./{key}": {"jpg": b"x", "txt": b"a cat"} for key in poisoned})
+    keys = index_shards((tmp_path / "shard.tar",)).keys
+    assert known_keys(trigger, keys) == list(poisoned)
+    assert trigger.sha256 == make_imported(poisoned, image_size=SIZE).sha256

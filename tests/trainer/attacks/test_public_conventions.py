@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from trainer.attacks import load_trigger
 from trainer.attacks.picture import demo_scene
-from trainer.attacks.trigger import seeded_bytes, seeded_int
+from trainer.seeds import seeded_bytes, seeded_int
 
 SIDE = 64
 WAVE = 60 / 255 * torch.sin(2 * pi * 6 * torch.arange(SIDE, dtype=torch.float64) / SIDE).float()

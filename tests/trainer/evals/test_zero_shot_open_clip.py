@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.demo.data import TEMPLATES, write_demo_data
-from trainer.checkpoint import FINAL_CONFIG, FINAL_WEIGHTS, save_weights, write_json
+from pipeline.storage import write_json
+from trainer.checkpoint import FINAL_CONFIG, FINAL_WEIGHTS, save_weights
 from trainer.embedding import embed_classes
 from trainer.evals import evaluate_zero_shot, load_labelled
 from trainer.evals.labelled import LabelledBatch, LabelledImages

@@ -1,0 +1,68 @@
+"""The only code of the pipeline that opens data files: text, JSON, Parquet and tars, and which of them a pattern means.
+
+The trainer reads tars and writes its files through it, too.
+"""
+
+from pipeline.storage.files import (
+    hash_named,
+    hold,
+    open_text,
+    read_bytes,
+    read_json,
+    remove_unfinished,
+    sha256_file,
+    size_of,
+    write_atomically,
+    write_by_path,
+    write_json,
+    write_text,
+)
+from pipeline.storage.keys import IMAGE_EXTENSIONS, own_key, row_key, split_name
+from pipeline.storage.limits import MAX_MEMBER_BYTES, MAX_NAMED_FAULTS, MAX_PIXELS
+from pipeline.storage.parquet import ParquetRows, find_repeated, read_table, write_table
+from pipeline.storage.patterns import find_files
+from pipeline.storage.tars import (
+    BROKEN_SHARD,
+    MEMBER_TOO_LARGE,
+    REFUSED_MEMBER,
+    TarMember,
+    TarSample,
+    TarWriter,
+    read_members,
+    read_tar,
+)
+
+__all__ = [
+    "BROKEN_SHARD",
+    "IMAGE_EXTENSIONS",
+    "MAX_MEMBER_BYTES",
+    "MAX_NAMED_FAULTS",
+    "MAX_PIXELS",
+    "MEMBER_TOO_LARGE",
+    "REFUSED_MEMBER",
+    "ParquetRows",
+    "TarMember",
+    "TarSample",
+    "TarWriter",
+    "find_files",
+    "find_repeated",
+    "hash_named",
+    "hold",
+    "open_text",
+    "own_key",
+    "read_bytes",
+    "read_json",
+    "read_members",
+    "read_table",
+    "read_tar",
+    "remove_unfinished",
+    "row_key",
+    "sha256_file",
+    "size_of",
+    "split_name",
+    "write_atomically",
+    "write_by_path",
+    "write_json",
+    "write_table",
+    "write_text",
+]

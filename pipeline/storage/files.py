@@ -1,0 +1,134 @@
+"""Files as wholes: written at once or not at all, read, hashed, held.
+
+Whatever is written is written to `NAME.part` and renamed, so a file that has its name is whole. Same content, same
+bytes: no times, no host names.
+"""
+
+import contextlib
+import gzip
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, Final
+
+from pipeline.errors import UserError
+
+if sys.platform != "win32":
+    import fcntl
+
+PART: Final = ".part"
+"""Behind the name of a file that is being written."""
+
+
+@contextlib.contextmanager
+def write_by_path(path: Path) -> Iterator[Path]:
+    """Another path to write `path` at, for libraries that open files by themselves.
+
+    The file gets its name, with the user's permissions, only when the block ends without an error.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + PART)
+    part.touch()
+    mode = part.stat().st_mode
+    yield part
+    with part.open("rb+") as file:
+        os.fsync(file.fileno())
+    if part.stat().st_mode != mode:  # some libraries make what they write private
+        part.chmod(mode)
+    part.replace(path)
+
+
+@contextlib.contextmanager
+def write_atomically(path: Path) -> Iterator[IO[bytes]]:
+    """A binary file to write `path` through; it gets its name only when the block ends without an error."""
+    with write_by_path(path) as part, part.open("wb") as file:
+        yield file
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8."""
+    with write_atomically(path) as file:
+        file.write(text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON with a final newline."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete what interrupted writers left in the folders of `folder`."""
+    for leftover in folder.glob(f"*/*{PART}"):
+        leftover.unlink()
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file; UserError where it is none."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            return json.load(file)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is no JSON file: {error}") from error
+
+
+def open_text(path: Path) -> IO[str]:
+    """A UTF-8 text file, gunzipped where its name ends in .gz; undecodable bytes become U+FFFD."""
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8", errors="replace", newline="")
+    return path.open(encoding="utf-8-sig", errors="replace", newline="")
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of the file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_named(path: Path) -> tuple[Path, str]:
+    """The path and its file's hash, for results that come in any order."""
+    return path, sha256_file(path)
+
+
+def read_bytes(path: Path) -> bytes:
+    """All bytes of a file."""
+    return path.read_bytes()
+
+
+def size_of(path: Path) -> int:
+    """The number of bytes of a file."""
+    return path.stat().st_size
+
+
+@contextlib.contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Keeps others that `hold` this folder from writing there while the block runs; makes the folder if absent.
+
+    The lock goes with its process, however that ends: nothing is left to clean up. Where a file system has no
+    locks, and on Windows, the folder is not held.
+
+    Raises:
+        UserError: Another process holds it, or it is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file, and a folder is wanted")
+    folder.mkdir(parents=True, exist_ok=True)
+    if sys.platform == "win32":
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise UserError(
+            f"another process is writing to {folder}: wait for it to end, or choose another --out"
+        ) from None
+    except OSError:
+        pass  # some network file systems
+    try:
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,62 @@
+"""Which files a pattern means: a file, a folder, a glob, braces; several joined by `::`."""
+
+import glob
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import braceexpand
+
+from pipeline.errors import UserError
+
+_URL: Final = re.compile(r"^[a-z0-9]+://")
+
+
+def find_files(
+    pattern: str, *, noun: str, in_folder: Callable[[Path], Sequence[Path]], gaps: bool
+) -> list[Path]:
+    """The files of the pattern, in its order.
+
+    Args:
+        pattern: Parts joined by `::`, each a file, a folder, a glob or a brace pattern.
+        noun: What the files are, for messages.
+        in_folder: The files that a folder stands for.
+        gaps: Whether braces may name files that do not exist, as ranges of downloaded shards do.
+
+    Raises:
+        UserError: A part finds nothing, or is a URL.
+    """
+    return [file for part in pattern.split("::") for file in _expand(part, noun, in_folder, gaps)]
+
+
+def _expand(part: str, noun: str, in_folder: Callable[[Path], Sequence[Path]], gaps: bool) -> list[Path]:
+    if not part:
+        raise UserError("an empty pattern: give a file, a folder, a glob or a brace pattern")
+    if _URL.match(part):
+        raise UserError(f"no {noun} at {part}: only local files are read; download it first")
+    names = [part] if os.path.exists(os.path.expanduser(part)) else _expand_braces(part)
+    found = [(name, _match(Path(name).expanduser(), in_folder)) for name in names]
+    missing = [name for name, files in found if not files]
+    if len(missing) == len(found) or (missing and not gaps):
+        raise UserError(
+            f"no {noun} at {missing[0] if len(names) > 1 and not gaps else part}: give files, a folder, a glob, or "
+            "a brace pattern such as {00000..00009}.tar"
+        )
+    return [file for _, files in found for file in files]
+
+
+def _expand_braces(part: str) -> list[str]:
+    try:
+        return list(braceexpand.braceexpand(part)) if "{" in part else [part]
+    except ValueError as error:
+        raise UserError(f"{part!r} is no valid brace pattern: {error}") from None
+
+
+def _match(path: Path, in_folder: Callable[[Path], Sequence[Path]]) -> Sequence[Path]:
+    if os.path.isdir(path):
+        return in_folder(path)
+    if os.path.isfile(path):
+        return [path]
+    return sorted(match for name in glob.glob(str(path), recursive=True) if (match := Path(name)).is_file())

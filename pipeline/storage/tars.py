@@ -1,0 +1,257 @@
+"""WebDataset tars: the one reader of the pipeline and the trainer, and the writer.
+
+A tar is never unpacked. What is damaged or hostile is left out and reported, and reading goes on behind it. Same
+samples, same bytes: headers with mtime 0 and no owner.
+"""
+
+import io
+import lzma
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Final
+
+from pipeline.errors import UserError
+from pipeline.storage.keys import is_inside, readable_name, split_name
+from pipeline.storage.limits import MAX_MEMBER_BYTES, MAX_TEXT_BYTES, PICKLE_EXTENSIONS
+
+BROKEN_SHARD: Final = "broken_shard"
+"""A stretch of the tar, or its end, is damaged."""
+REFUSED_MEMBER: Final = "refused_member"
+"""A link, a device, a name that leads out of the archive, or what could be a pickle."""
+MEMBER_TOO_LARGE: Final = "member_too_large"
+
+Report = Callable[[str, str], None]
+"""Takes a fault: one of the reasons above, and what happened, with the file's name."""
+_BROKEN: Final = (tarfile.TarError, OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
+"""What damaged bytes lead to, compressed ones included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TarMember:
+    """One file of a tar that is data."""
+
+    key: str
+    extension: str
+    name: str
+    """As it stands in the tar."""
+    data: bytes | None
+    """None where it was not asked for, and where it cannot be read."""
+    readable: bool
+    """Whether it could be read."""
+    starts_sample: bool
+    """Whether it is the first of its sample: members of a sample stand together, each extension once."""
+
+
+@dataclass(slots=True)
+class TarSample:
+    """The members of a WebDataset sample: consecutive files that share their name up to the first dot."""
+
+    key: str
+    members: dict[str, bytes] = field(default_factory=dict)
+    """Extension to bytes; members that were not asked for are left out."""
+    names: dict[str, str] = field(default_factory=dict)
+    """Extension to the member's name in the tar, of every member."""
+
+
+def read_tar(path: Path, *, wanted: frozenset[str] | None, faults: list[str]) -> Iterator[TarSample]:
+    """The samples of a WebDataset tar in order, with the bytes of the `wanted` extensions (None = of all).
+
+    What cannot be read is left out and named in `faults`; reading goes on behind it.
+    """
+    sample: TarSample | None = None
+    wants = (lambda _: True) if wanted is None else wanted.__contains__
+    for member in read_members(path, wants=wants, report=lambda _, fault: faults.append(fault)):
+        if sample is None or member.starts_sample:
+            if sample is not None:
+                yield sample
+            sample = TarSample(member.key)
+        sample.names[member.extension] = member.name
+        if member.data is not None:
+            sample.members[member.extension] = member.data
+    if sample is not None:
+        yield sample
+
+
+def read_members(path: Path, *, wants: Callable[[str], bool], report: Report) -> Iterator[TarMember]:
+    """The tar's data members in order, with the bytes of those whose extension `wants` asks for.
+
+    A member is readable or not whether or not it is asked for, so that every pass over a tar finds the same.
+
+    Raises:
+        UserError: The file cannot be opened, or its disk fails.
+    """
+    try:
+        tar = _open(path, report)
+        if tar is not None:
+            with tar:
+                yield from _data_members(tar, path, wants, report)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _open(path: Path, report: Report) -> tarfile.TarFile | None:
+    """The tar; None where the file is none, and where it is empty: a shard of no samples."""
+    try:
+        return tarfile.open(path, "r:*", ignore_zeros=True)
+    except _BROKEN as error:
+        _raise_if_of_the_disk(error)
+        if not _only_zeros(path):
+            report(BROKEN_SHARD, f"{path.name}: not a readable tar ({error})")
+        return None
+
+
+def _raise_if_of_the_disk(error: Exception) -> None:
+    """Damaged bytes give an OSError without a number, where any."""
+    if isinstance(error, OSError) and error.errno is not None:
+        raise error
+
+
+def _only_zeros(path: Path) -> bool:
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            if block.strip(b"\0"):
+                return False
+    return True
+
+
+def _data_members(
+    tar: tarfile.TarFile, path: Path, wants: Callable[[str], bool], report: Report
+) -> Iterator[TarMember]:
+    key, extensions = "", set[str]()
+    for member in _headers(tar, path, report):
+        split = _split(member, path, report)
+        if split is None:
+            continue
+        starts = split[0] != key or split[1] in extensions or not extensions
+        if starts:
+            key, extensions = split[0], set()
+        extensions.add(split[1])
+        fits = _fits(member, path, split[1], report)
+        data, whole = _content(tar, member, path, wanted=fits and wants(split[1]), report=report)
+        yield TarMember(
+            key=key,
+            extension=split[1],
+            name=readable_name(member.name),
+            data=data,
+            readable=fits and whole,
+            starts_sample=starts,
+        )
+        if not whole:
+            return  # nothing stands behind it
+
+
+def _headers(tar: tarfile.TarFile, path: Path, report: Report) -> Iterator[tarfile.TarInfo]:
+    """The tar's members; a damaged stretch between two of them, or at the end, is reported."""
+    expected = 0
+    while True:
+        try:
+            member = tar.next()
+        except _BROKEN as error:
+            _raise_if_of_the_disk(error)
+            report(BROKEN_SHARD, f"{path.name}: {error} after byte {expected}; the rest was not read")
+            return
+        found = path.stat().st_size if member is None else member.offset
+        if isinstance(tar.fileobj, io.BufferedReader) and _damaged(tar.fileobj, expected, found):
+            report(
+                BROKEN_SHARD,
+                f"{path.name}: damaged tar headers at byte {expected}; skipped to byte {found}",
+            )
+        if member is None:
+            return
+        if tar.offset <= member.offset:
+            report(BROKEN_SHARD, f"{path.name}: a size below 0 at byte {expected}; the rest was not read")
+            return
+        tar.members.clear()  # type: ignore[attr-defined]  # else memory grows with the shard
+        expected = tar.offset
+        yield member
+
+
+def _damaged(file: IO[bytes], start: int, end: int) -> bool:
+    """Whether the bytes between two members are anything but padding."""
+    if end <= start:
+        return False
+    here = file.tell()
+    file.seek(start)
+    damaged = any(file.read(min(2**20, end - at)).strip(b"\0") for at in range(start, end, 2**20))
+    file.seek(here)
+    return damaged
+
+
+def _split(member: tarfile.TarInfo, path: Path, report: Report) -> tuple[str, str] | None:
+    """Key and extension of a member; None for what is not data."""
+    if member.isdir():
+        return None
+    if not member.isfile() or member.issparse() or not is_inside(readable_name(member.name)):
+        report(
+            REFUSED_MEMBER,
+            f"{path.name}: member {member.name!r} is not a plain file inside the archive; skipped",
+        )
+        return None
+    split = split_name(member.name)
+    if split is not None and split[1].rpartition(".")[2] in PICKLE_EXTENSIONS:
+        report(REFUSED_MEMBER, f"{path.name}: member {member.name!r} could be a pickle; not read")
+        return None
+    return split
+
+
+def _fits(member: tarfile.TarInfo, path: Path, extension: str, report: Report) -> bool:
+    limit = MAX_TEXT_BYTES if extension in ("txt", "json") else MAX_MEMBER_BYTES
+    if member.size > limit:
+        report(
+            MEMBER_TOO_LARGE,
+            f"{path.name}: member {member.name!r} has {member.size} bytes (limit {limit}); not read",
+        )
+    return member.size <= limit
+
+
+def _content(
+    tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path, *, wanted: bool, report: Report
+) -> tuple[bytes | None, bool]:
+    """The member's bytes where they are wanted, and whether the tar holds all of them."""
+    why = "unexpected end of data"
+    try:
+        data = _read(tar, member) if wanted else None
+        if len(data) == member.size if data is not None else _has_its_end(tar, member):
+            return data, True
+    except _BROKEN as error:
+        _raise_if_of_the_disk(error)
+        why = str(error)
+    report(BROKEN_SHARD, f"{path.name}: member {member.name!r}: {why}; the rest was not read")
+    return None, False
+
+
+def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = tar.extractfile(member)
+    assert file is not None  # a plain file
+    return file.read()
+
+
+def _has_its_end(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bool:
+    """Whether the member's last byte is there; what comes before it is stepped over."""
+    if member.size == 0:
+        return True
+    assert tar.fileobj is not None
+    tar.fileobj.seek(member.offset_data + member.size - 1)
+    return len(tar.fileobj.read(1)) == 1
+
+
+class TarWriter:
+    """Writes WebDataset samples so that the same samples give the same bytes."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._tar = tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT)
+
+    def write(self, key: str, members: dict[str, bytes]) -> None:
+        """Append the members `key.extension`, sorted by extension."""
+        for extension in sorted(members):
+            info = tarfile.TarInfo(f"{key}.{extension}")
+            info.size = len(members[extension])
+            info.mode = 0o644
+            self._tar.addfile(info, io.BytesIO(members[extension]))
+
+    def close(self) -> None:
+        """Write the end-of-archive blocks."""
+        self._tar.close()
