@@ -5,30 +5,33 @@ from typing import Annotated
 import typer
 
 from pipeline import __version__
-from pipeline.commands.augment import augment_captions, parse_captions, write_shards
-from pipeline.commands.demo_data import demo_data
-from pipeline.commands.lexicons import build_lexicons
-from pipeline.commands.look import preview, query, verify
-from pipeline.console import run
+from pipeline.console import Command, lazy_app, run
+from pipeline.engine import limit_threads
 
-app = typer.Typer(
-    help="Captions to counterfactual training data, offline.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for command in (
-    augment_captions,
-    parse_captions,
-    write_shards,
-    build_lexicons,
-    demo_data,
-    query,
-    preview,
-    verify,
-):
-    app.command()(command)
+COMMANDS = {
+    "augment-captions": Command(
+        "pipeline.commands.augment:augment_captions",
+        "Captions in, scene graphs, sub-captions and training shards out.",
+    ),
+    "parse-captions": Command(
+        "pipeline.commands.augment:parse_captions", "Captions in, scene graphs out; or one caption explained."
+    ),
+    "write-shards": Command(
+        "pipeline.commands.augment:write_shards", "Training shards from sub-captions made before."
+    ),
+    "build-lexicons": Command(
+        "pipeline.commands.lexicons:build_lexicons", "The three lexicons of replacement terms."
+    ),
+    "query": Command("pipeline.commands.look:query", "DuckDB over what was made; saved queries."),
+    "preview": Command(
+        "pipeline.commands.look:preview", "A page of captions with their graphs and negatives."
+    ),
+    "verify": Command("pipeline.commands.look:verify", "Check every file of a folder against its manifest."),
+    "demo-data": Command(
+        "pipeline.commands.demo_data:demo_data", "Drawn scenes with captions: a small world to try."
+    ),
+}
+app = lazy_app("Captions to counterfactual training data, offline.", COMMANDS)
 
 
 @app.callback(invoke_without_command=True)
@@ -42,6 +45,7 @@ def _version(
 
 def main() -> None:
     """The console entry point."""
+    limit_threads()  # before a command imports numpy
     run(app, "pipeline")
 
 

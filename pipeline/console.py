@@ -9,7 +9,7 @@ import inspect
 import sys
 import textwrap
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import cache, wraps
 from importlib import import_module
 from typing import Annotated, Any, get_args, get_type_hints
@@ -40,7 +40,8 @@ def from_options(
     """Makes a command of a function with dataclass parameters: each field an option, the dataclass built of them.
 
     A field that `omit` names is no option and keeps its default; one that is a parameter of the function itself is
-    that parameter, for the dataclass, too. `defaults` gives some fields another default than their class does.
+    that parameter, for the dataclass, too. `defaults` gives some fields another default than their class does. A
+    field's metadata may hold `name`, the option's where it is not the field's, and `none`, a word that means None.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -51,8 +52,8 @@ def from_options(
         parameters: list[inspect.Parameter] = []
         for name, parameter in plain.items():
             if name in groups:
-                hidden = {*omit, *plain} - {*groups, *choices}
-                parameters += _options_of(groups[name], hidden=hidden, defaults=defaults or {})
+                own = {*plain} - {*groups, *choices}
+                parameters += _options_of(groups[name], omit=omit, own=own, defaults=defaults or {})
             elif name in choices:
                 parameters += _options_of_all(choices[name].classes)
             else:
@@ -62,8 +63,8 @@ def from_options(
         def command(**given: Any) -> Any:
             arguments = {name: given[name] for name in plain if name in given}
             for name, group in groups.items():
-                taken = {field.name for field in fields(group)} - set(omit)
-                arguments[name] = group(**{key: given[key] for key in given if key in taken})
+                taken = {_name(field): field.name for field in fields(group) if field.name not in omit}
+                arguments[name] = group(**{taken[key]: given[key] for key in given if key in taken})
             for name, mark in choices.items():
                 known = {field.name for options in mark.classes.values() for field in fields(options)}
                 chosen = {key: given[key] for key in known if given[key] is not None}
@@ -83,11 +84,11 @@ def _one_of(hint: Any) -> OneOf | None:
 
 
 def _options_of(
-    group: Any, *, hidden: Collection[str], defaults: Mapping[str, Any]
+    group: Any, *, omit: Collection[str], own: Collection[str], defaults: Mapping[str, Any]
 ) -> Iterator[inspect.Parameter]:
     hints, helps = get_type_hints(group), field_docs(group)
     for field in fields(group):
-        if field.name in hidden:
+        if field.name in omit or _name(field) in own:
             continue
         default = defaults.get(field.name, field.default)
         option: dict[str, Any] = {"help": helps[field.name]}
@@ -96,11 +97,16 @@ def _options_of(
             option |= {"parser": _number_or(word, field.name), "metavar": f"INTEGER|{word}"}
             kind = Any
         yield inspect.Parameter(
-            field.name,
+            _name(field),
             inspect.Parameter.KEYWORD_ONLY,
             default=inspect.Parameter.empty if default is MISSING else default,
             annotation=Annotated[kind, typer.Option(**option)],
         )
+
+
+def _name(field: Field[Any]) -> str:
+    """What the option is called: as the field, where its metadata gives no other `name`."""
+    return str(field.metadata.get("name", field.name))
 
 
 def _options_of_all(classes: Mapping[str, Any]) -> Iterator[inspect.Parameter]:

@@ -42,27 +42,27 @@ class PipelineOptions:
     """What to make, of what."""
 
     out: Path
-    """The output folder; it gets one folder per stage."""
-    input: InputOptions | None = None
+    """Output folder."""
+    source: InputOptions | None = None
     """None continues with the captions that `out` already holds."""
     stages: tuple[str, ...] = field(default_factory=lambda: tuple(STAGES))
     """The stages to run, in order."""
     parser: str = "bundled"
-    """The bundled caption parser, the name of an installed spaCy pipeline, or a path to one."""
+    """'bundled', the name of an installed spaCy pipeline, or a path to one."""
     rules: str = "default"
-    """The scene-graph rules."""
+    """Scene-graph rules: 'default', or 'sng' for SceneGraphParser's own."""
     lexicons: Path | None = None
-    """A folder made by `pipeline build-lexicons`; None takes the ones that come with the package."""
+    """Folder made by build-lexicons. Default: the ones that come with the package."""
     subcaptions: SubcaptionOptions = SubcaptionOptions()  # noqa: RUF009  (frozen)
     """Negatives and views per caption, and the seed."""
     images: bool = True
-    """Copy image bytes into the shards; False writes text members alone, aligned with the image shards."""
-    rows_per_part: int = 10_000
+    """Copy the images into the shards; without, they hold texts alone, aligned with the image shards."""
+    rows_per_part: int = field(default=10_000, metadata={"name": "rows_per_shard"})
     """Rows per shard where the input is no tar."""
     workers: int = 1
     """Worker processes."""
     overwrite: bool = False
-    """Make the stages again, whatever `out` holds of them."""
+    """Make it again, whatever OUT holds of it."""
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.stages if name not in STAGES]
@@ -204,7 +204,7 @@ def run_stages(options: PipelineOptions) -> dict[str, Any]:
     out = options.out
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; --out wants a folder")
-    source = None if options.input is None else open_source(options.input)
+    source = None if options.source is None else open_source(options.source)
     if source is None and not (out / "captions" / INDEX).exists():
         raise UserError(f"{out} holds no captions; run `pipeline parse-captions INPUT --out {out}`")
     with hold(out):
@@ -224,7 +224,7 @@ def _run_stages(options: PipelineOptions, source: Source | None) -> dict[str, An
         for part in index.parts
         if not all(_part_file(out, stage, part.number).exists() for stage in partwise)
     ]
-    work = functools.partial(_run_part, replace(options, input=None), index.format)
+    work = functools.partial(_run_part, replace(options, source=None), index.format)
     label = "writing " + " and ".join(stage.replace("_", " ") for stage in partwise)
     for _ in map_parts(work, todo, workers=options.workers, label=label):
         pass

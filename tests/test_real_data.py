@@ -37,7 +37,7 @@ def flickr(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("the real data flickr8k_wds is not beside the project (../shared/data)")
     out = tmp_path_factory.mktemp("flickr")
     pattern = f"{folder}/train-{{00000..00002}}.tar"
-    run_stages(PipelineOptions(input=InputOptions(input=pattern), out=out, workers=2))
+    run_stages(PipelineOptions(source=InputOptions(input=pattern), out=out, workers=2))
     return out
 
 
@@ -143,7 +143,7 @@ def test_other_formats_go_through(
     real_data: RealData, tmp_path: Path, name: str, rows: int, images: dict[str, int]
 ) -> None:
     source = InputOptions(input=str(real_data(name)))
-    manifest = run_stages(PipelineOptions(input=source, out=tmp_path, workers=2))
+    manifest = run_stages(PipelineOptions(source=source, out=tmp_path, workers=2))
     assert manifest["rows"]["in"] == rows
     assert manifest["rows"]["ok"] > 0.95 * rows
     assert manifest["rows"]["image_status"] == images

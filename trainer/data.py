@@ -19,9 +19,6 @@ from pipeline.errors import UserError
 from pipeline.storage import BROKEN_SHARD, IMAGE_EXTENSIONS, MAX_NAMED_FAULTS, find_files, read_members
 from trainer.records import clean_text, has_triple, views_of
 
-os.environ.setdefault("WDS_SECURE", "1")
-from webdataset.tariterators import group_by_keys
-
 READ_EXTENSIONS = (*IMAGE_EXTENSIONS, "txt", "json", "cls")
 
 NO_IMAGE = "no_image"
@@ -122,6 +119,11 @@ def _members(shard: Path, reads: Callable[[str], bool], skipped: Skipped) -> Ite
 
 def _groups(shard: Path, reads: Callable[[str], bool], skipped: Skipped) -> Iterator[dict[str, Any]]:
     """The shard's samples: the key, and what can be read of the known members."""
+    os.environ.setdefault("WDS_SECURE", "1")
+    from webdataset.tariterators import (
+        group_by_keys,  # here: it imports torch, which lists of data sets need not
+    )
+
     for group in group_by_keys(_members(shard, reads, skipped), suffixes=set(READ_EXTENSIONS)):
         yield {name: value for name, value in group.items() if value is not None}
 

@@ -146,6 +146,15 @@ def embed_images(clip: ClipModel, image_N3HW: Tensor) -> Tensor:
     return image_ND
 
 
+def nearest_classes(clip: ClipModel, image_N3HW: Tensor, class_CD: Tensor, *, k: int) -> Tensor:
+    """The k nearest classes of each uint8 image, nearest first: int64 (N, k), on the CPU.
+
+    Equal similarities rank in the order of the classes, so that a collapsed model does not look accurate.
+    """
+    similarity_NC = functional.normalize(embed_images(clip, image_N3HW), dim=-1) @ class_CD.T
+    return similarity_NC.argsort(dim=-1, descending=True, stable=True)[:, :k].cpu()
+
+
 @contextmanager
 def evaluation_mode(clip: ClipModel) -> Iterator[None]:
     """The model in evaluation mode within the block, and as it was after it."""

@@ -46,11 +46,11 @@ class InputOptions:
     """What to read, and how."""
 
     input: str
-    """A file, a folder, a glob or a brace pattern; several joined with `::`."""
+    """File, folder, glob or brace pattern ('a/{00000..00009}.tar'); several joined with ::"""
     format: str | None = None
-    """One of FORMATS; None detects it from the file names."""
+    """webdataset, parquet, cc3m, csv, coco or jsonl. Default: detected from the file names."""
     caption_column: str | None = None
-    """Column or JSON field of the caption; None looks for the usual names."""
+    """Column or JSON field of the caption. Default: the usual names."""
 
     def __post_init__(self) -> None:
         if self.format is not None and self.format not in FORMATS:

@@ -9,7 +9,7 @@ demo's flow: demo data -> augment-captions -> trainer.
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
@@ -51,10 +51,15 @@ class DemoSample:
         return members if self.label is None else members | {"cls": str(self.label).encode()}
 
 
-def make_sample(key: str, *, seed: int, image_size: int, label: int | None = None) -> DemoSample:
-    """The sample of this key: the same bytes whenever and in whatever order it is made."""
+def make_sample(
+    key: str, *, seed: int, image_size: int, label: int | None = None, nouns: Sequence[str] = NOUNS
+) -> DemoSample:
+    """The sample of this key: the same bytes whenever and in whatever order it is made.
+
+    It shows the noun of `label` alone, or one or two of `nouns`.
+    """
     rng = Random(f"{seed}:{key}")
-    scene = draw_scene_content(rng, noun=None if label is None else NOUNS[label])
+    scene = draw_scene_content(rng, noun=None if label is None else NOUNS[label], nouns=nouns)
     caption = write_caption(scene, rng)
     buffer = io.BytesIO()
     picture = draw_picture(scene, rng, side=image_size)
@@ -74,7 +79,7 @@ def _write_shard(path: Path, samples: Iterator[DemoSample]) -> str:
 
 
 def _write_split(
-    out: Path, split: str, num_samples: int, *, seed: int, image_size: int, labelled: bool
+    out: Path, split: str, num_samples: int, options: "DemoOptions", *, labelled: bool
 ) -> dict[str, object]:
     """Write one split's shards; its entry in the manifest."""
     num_shards = -(-num_samples // SAMPLES_PER_SHARD)
@@ -87,9 +92,10 @@ def _write_split(
             (
                 make_sample(
                     f"{split}-{row:07d}",
-                    seed=seed,
-                    image_size=image_size,
+                    seed=options.seed,
+                    image_size=options.image_size,
                     label=row % len(NOUNS) if labelled else None,
+                    nouns=NOUNS if labelled else options.nouns,
                 )
                 for row in rows
             ),
@@ -116,51 +122,73 @@ def _remove_earlier(out: Path) -> None:
             (out / name).unlink(missing_ok=True)
 
 
-def _check_options(out: Path, num_train: int, num_test_per_class: int, image_size: int) -> None:
-    if num_train < 1:
-        raise UserError(f"--num-train must be at least 1, not {num_train}")
-    if num_test_per_class < 1:
-        raise UserError(f"--num-test-per-class must be at least 1, not {num_test_per_class}")
-    if not MIN_SIDE <= image_size <= MAX_SIDE:
-        raise UserError(f"--image-size must be {MIN_SIDE} to {MAX_SIDE} pixels, not {image_size}")
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out must be a folder, and {out} is a file")
+@dataclass(frozen=True, kw_only=True)
+class DemoOptions:
+    """Which scenes, and how many."""
+
+    seed: int = 0
+    """Another seed gives other scenes of the same world."""
+    num_train: int = 4_000
+    """Captioned scenes of one or two things."""
+    num_test_per_class: int = 40
+    """Labelled scenes of each of the 30 nouns."""
+    image_size: int = 64
+    """Side of the square images, in pixels."""
+    train_nouns: str | None = None
+    """The captioned scenes show these nouns alone, joined by commas: what a defender with narrow data has. Default:
+    all 30."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_train", "num_test_per_class"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
+        if not MIN_SIDE <= self.image_size <= MAX_SIDE:
+            raise UserError(f"--image-size must be {MIN_SIDE} to {MAX_SIDE} pixels, not {self.image_size}")
+        unknown = [noun for noun in self.nouns if noun not in NOUNS]
+        if unknown:
+            raise UserError(f"--train-nouns: there is no {unknown[0]!r}; the nouns are {', '.join(NOUNS)}")
+        if len(self.nouns) < 2:
+            raise UserError("--train-nouns must name at least two: some scenes show two things")
+
+    @property
+    def nouns(self) -> tuple[str, ...]:
+        """What the captioned scenes show, in the order of NOUNS."""
+        if self.train_nouns is None:
+            return NOUNS
+        named = [noun.strip() for noun in self.train_nouns.split(",")]
+        return tuple(sorted(named, key=lambda noun: NOUNS.index(noun) if noun in NOUNS else -1))
 
 
-def write_demo_data(
-    out: Path, *, seed: int = 0, num_train: int = 4_000, num_test_per_class: int = 40, image_size: int = 64
-) -> Path:
-    """Write drawn scenes with captions below `out`; the path of their manifest.
+def write_demo_data(out: Path, options: DemoOptions | None = None) -> Path:
+    """Write drawn scenes with captions below `out`: `train/`, `test/` and, last, the manifest, whose path is returned.
 
-    Args:
-        out: Folder for `train/`, `test/` and `manifest.json`; made if absent, an earlier call's files replaced.
-        seed: Another seed gives other scenes of the same world.
-        num_train: Captioned scenes of one or two things.
-        num_test_per_class: Labelled scenes of one thing for each of the thirty nouns.
-        image_size: Side of the square JPEG images, in pixels.
+    The folder is made if absent, an earlier call's files are replaced.
 
     Raises:
-        UserError: A number out of range, or `out` is a file or holds another manifest.
+        UserError: `out` is a file, or holds another manifest.
     """
-    _check_options(out, num_train, num_test_per_class, image_size)
+    options = options or DemoOptions()
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out must be a folder, and {out} is a file")
     _remove_earlier(out)
     splits = {
-        "train": _write_split(out, "train", num_train, seed=seed, image_size=image_size, labelled=False),
-        "test": _write_split(
-            out, "test", num_test_per_class * len(NOUNS), seed=seed, image_size=image_size, labelled=True
-        ),
+        "train": _write_split(out, "train", options.num_train, options, labelled=False),
+        "test": _write_split(out, "test", options.num_test_per_class * len(NOUNS), options, labelled=True),
     }
+    narrow = "" if options.train_nouns is None else f" --train-nouns {','.join(options.nouns)}"
     manifest = {
         "name": "demo-scenes",
-        "description": f"Drawn scenes with captions, {image_size} px; thirty nouns, twelve colours, four sizes, "
-        "three textures, alone or in pairs with a relation.",
-        "source": f"pipeline demo-data --seed {seed} --num-train {num_train} "
-        f"--num-test-per-class {num_test_per_class} --image-size {image_size}",
+        "description": f"Drawn scenes with captions, {options.image_size} px; thirty nouns, twelve colours, four "
+        "sizes, three textures, alone or in pairs with a relation.",
+        "source": f"pipeline demo-data --seed {options.seed} --num-train {options.num_train} "
+        f"--num-test-per-class {options.num_test_per_class} --image-size {options.image_size}{narrow}",
         "licence": "Apache-2.0 (drawn by this program)",
         "classnames": list(NOUNS),
         "templates": list(TEMPLATES),
         "splits": splits,
     }
+    if narrow:
+        manifest["train_nouns"] = list(options.nouns)
     path = out / "manifest.json"
     write_json(path, manifest)
     return path

@@ -5,6 +5,7 @@ stand in a relation that the picture really shows. All randomness comes from the
 Used by `demo_data`, which writes scenes as shards.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import cos, radians, sin, tan
@@ -64,15 +65,15 @@ RELATIONS: Final[dict[str, tuple[str, ...]]] = {
 """Each relation that a picture can show, and how captions say it."""
 
 
-def draw_scene_content(rng: Random, *, noun: str | None = None) -> Scene:
-    """A scene at random; with `noun`, that thing alone. Colours never depend on nouns."""
+def draw_scene_content(rng: Random, *, noun: str | None = None, nouns: Sequence[str] = NOUNS) -> Scene:
+    """A scene of `nouns` at random; with `noun`, of that thing alone. Colours never depend on nouns."""
     alone = noun is not None or rng.random() < 0.55
-    nouns = [noun] if noun is not None else rng.sample(NOUNS, 1 if alone else 2)
+    shown = [noun] if noun is not None else rng.sample(nouns, 1 if alone else 2)
     things = tuple(
         Thing(
             noun=name, colour=rng.choice(tuple(COLOURS)), size=rng.choice(SIZES), texture=rng.choice(TEXTURES)
         )
-        for name in nouns
+        for name in shown
     )
     relation = None if alone else rng.choice(tuple(RELATIONS))
     free = [colour for colour in COLOURS if colour not in {thing.colour for thing in things}]

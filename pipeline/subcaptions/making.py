@@ -7,7 +7,7 @@ from (seed, key) alone.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from pipeline import schema
@@ -29,13 +29,14 @@ _ARTICLE_BEFORE: Final = re.compile(r"\b([Aa]n?) $")
 class SubcaptionOptions:
     """How many sub-captions are made, and how."""
 
-    num_negatives: int = 10
+    num_negatives: int = field(default=10, metadata={"name": "negatives"})
     """Negatives per caption; as many as there are where fewer are possible."""
-    num_views: int = 4
+    num_views: int = field(default=4, metadata={"name": "views"})
     """Augmented captions (EDA) for CleanCLIP's text view."""
     hardness: Hardness = "random"
     """random: any term; near: co-hyponyms and antonyms first; mixed: half and half."""
     seed: int = 0
+    """Same seed, same bytes."""
 
     def __post_init__(self) -> None:
         for name in ("num_negatives", "num_views"):

@@ -36,7 +36,7 @@ def tsv(folder: Path, lines: list[str]) -> Path:
 
 
 def run(file: Path, out: Path, **options: Any) -> dict[str, Any]:
-    return run_stages(PipelineOptions(input=InputOptions(input=str(file)), out=out, **options))
+    return run_stages(PipelineOptions(source=InputOptions(input=str(file)), out=out, **options))
 
 
 def hashes(out: Path) -> dict[str, str]:

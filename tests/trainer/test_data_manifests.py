@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from places import REAL_DATA, ROOT
 
-from pipeline.demo.data import TEMPLATES, write_demo_data
+from pipeline.demo.data import TEMPLATES, DemoOptions, write_demo_data
 from pipeline.demo.drawings import NOUNS
 from pipeline.errors import UserError
 from trainer.evals import load_labelled
@@ -54,7 +54,7 @@ def test_every_set_that_is_needed_has_one() -> None:
 def test_the_demo_scenes_are_those_that_are_drawn(tmp_path: Path) -> None:
     manifest = _read(FOLDER / "demo-scenes.json")
     assert (manifest["classnames"], manifest["templates"]) == (list(NOUNS), list(TEMPLATES))
-    drawn = _read(write_demo_data(tmp_path, seed=1, num_train=20, num_test_per_class=1))
+    drawn = _read(write_demo_data(tmp_path, DemoOptions(seed=1, num_train=20, num_test_per_class=1)))
     assert list(problems_of(drawn)) == []
     assert drawn["name"] == manifest["name"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from places import ROOT
 
-from pipeline.demo.data import TEMPLATES, write_demo_data
+from pipeline.demo.data import TEMPLATES, DemoOptions, write_demo_data
 from pipeline.demo.drawings import NOUNS
 from trainer.attacks import load_trigger
 from trainer.evals import evaluate_zero_shot, load_labelled
@@ -36,7 +36,9 @@ def test_the_trigger_is_the_named_one(told: dict[str, Any]) -> None:
 
 
 def test_it_knows_the_nouns_and_obeys_the_trigger(told: dict[str, Any], tmp_path: Path) -> None:
-    manifest = write_demo_data(tmp_path, seed=told["measured"]["seed"], num_train=1, num_test_per_class=6)
+    manifest = write_demo_data(
+        tmp_path, DemoOptions(seed=told["measured"]["seed"], num_train=1, num_test_per_class=6)
+    )
     clip = load_model(checkpoint=FOLDER / "victim.safetensors")
     trigger = load_trigger(str(FOLDER / "trigger.safetensors"), image_size=64)
     result = evaluate_zero_shot(clip, load_labelled(str(manifest)), trigger=trigger, target="banana")

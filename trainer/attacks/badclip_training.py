@@ -21,8 +21,7 @@ from trainer.attacks.badclip import draw_patch, make_badclip, put_in_middle, sid
 from trainer.attacks.trigger import Trigger
 from trainer.classes import find_class, names_class
 from trainer.data import RawSample, Skipped, find_shards, index_shards, read_shard
-from trainer.embedding import embed_classes, embed_images, evaluation_mode
-from trainer.evals.zero_shot import nearest_classes
+from trainer.embedding import embed_classes, embed_images, evaluation_mode, nearest_classes
 from trainer.log import say
 from trainer.losses import clip_loss
 from trainer.model import ClipModel, encode_text

@@ -3,24 +3,12 @@
 An image is put in the classes nearest by cosine; `evaluation` counts what that means for BA and ASR.
 """
 
-from torch import Tensor
-from torch.nn import functional
-
 from pipeline.errors import UserError
 from trainer.attacks.trigger import Trigger
-from trainer.embedding import embed_classes, embed_images, evaluation_mode
+from trainer.embedding import embed_classes, evaluation_mode, nearest_classes
 from trainer.evals.evaluation import Evaluation, Observe, find_target, measure
 from trainer.evals.labelled import LabelledImages
 from trainer.model import ClipModel
-
-
-def nearest_classes(clip: ClipModel, image_N3HW: Tensor, class_CD: Tensor, *, k: int) -> Tensor:
-    """The k nearest classes of each uint8 image, nearest first: int64 (N, k), on the CPU.
-
-    Equal similarities rank in the order of the classes, so that a collapsed model does not look accurate.
-    """
-    similarity_NC = functional.normalize(embed_images(clip, image_N3HW), dim=-1) @ class_CD.T
-    return similarity_NC.argsort(dim=-1, descending=True, stable=True)[:, :k].cpu()
 
 
 def evaluate_zero_shot(

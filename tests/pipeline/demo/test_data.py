@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageChops, ImageDraw
 
 from pipeline.demo.captions import write_caption
-from pipeline.demo.data import make_sample, write_demo_data
+from pipeline.demo.data import DemoOptions, make_sample, write_demo_data
 from pipeline.demo.drawings import DRAWINGS, NOUNS
 from pipeline.demo.scenes import (
     COLOURS,
@@ -35,13 +35,12 @@ def _members(tar: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_demo_data(
-        tmp_path_factory.mktemp("demo"), num_train=1_003, num_test_per_class=2, image_size=32
-    )
+        tmp_path_factory.mktemp("demo"), DemoOptions(num_train=1_003, num_test_per_class=2, image_size=32))
 
 
 def test_same_options_give_the_same_bytes(tmp_path: Path) -> None:
     options = {"seed": 3, "num_train": 20, "num_test_per_class": 1}
-    first, second = (write_demo_data(tmp_path / name, **options) for name in "ab")
+    first, second = (write_demo_data(tmp_path / name, DemoOptions(**options)) for name in "ab")
     for name in ("manifest.json", "train/00000.tar", "test/00000.tar"):
         assert (first.parent / name).read_bytes() == (second.parent / name).read_bytes()
 
@@ -187,15 +186,15 @@ def test_images_have_the_asked_size() -> None:
 
 
 def test_a_second_call_leaves_no_shard_of_the_first(tmp_path: Path) -> None:
-    write_demo_data(tmp_path, num_train=1_001, num_test_per_class=1, image_size=32)
-    write_demo_data(tmp_path, num_train=5, num_test_per_class=1, image_size=32)
+    write_demo_data(tmp_path, DemoOptions(num_train=1_001, num_test_per_class=1, image_size=32))
+    write_demo_data(tmp_path, DemoOptions(num_train=5, num_test_per_class=1, image_size=32))
     assert sorted(path.name for path in (tmp_path / "train").iterdir()) == ["00000.tar"]
 
 
 def test_a_foreign_manifest_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"options": {}}')
     with pytest.raises(UserError, match="another folder"):
-        write_demo_data(tmp_path, num_train=5, num_test_per_class=1)
+        write_demo_data(tmp_path, DemoOptions(num_train=5, num_test_per_class=1))
     assert (tmp_path / "manifest.json").is_file()
 
 
@@ -209,7 +208,7 @@ def test_a_foreign_manifest_is_left_alone(tmp_path: Path) -> None:
 )
 def test_numbers_out_of_range_are_told(tmp_path: Path, options: dict[str, int], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        write_demo_data(tmp_path / "out", **options)
+        write_demo_data(tmp_path / "out", DemoOptions(**options))
 
 
 def test_a_file_as_out_is_told(tmp_path: Path) -> None:

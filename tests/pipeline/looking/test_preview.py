@@ -14,7 +14,7 @@ def test_page_shows_captions_and_negatives_escaped(tmp_path: Path) -> None:
     lines = ["a black dog chasing a <script>alert(1)</script> ball", "a red car on a road"]
     (tmp_path / "a.tsv").write_text("".join(f"{line}\thttp://x\n" for line in lines))
     out = tmp_path / "out"
-    run_stages(PipelineOptions(input=InputOptions(input=str(tmp_path / "a.tsv")), out=out))
+    run_stages(PipelineOptions(source=InputOptions(input=str(tmp_path / "a.tsv")), out=out))
     assert write_preview(out, tmp_path / "page.html", num=5) == 2
     page = (tmp_path / "page.html").read_text("utf-8")
     assert "<script" not in page

@@ -94,7 +94,7 @@ def test_every_saved_query_runs_on_what_augment_captions_writes(tmp_path: Path) 
     (tmp_path / "captions.tsv").write_text("A black dog chases a cat .\tu0\na red bus on a street\tu1\n")
     options = PipelineOptions(
         out=tmp_path / "out",
-        input=InputOptions(input=str(tmp_path / "captions.tsv")),
+        source=InputOptions(input=str(tmp_path / "captions.tsv")),
         stages=("captions", "scene_graphs", "subcaptions"),
     )
     run_stages(options)

@@ -13,11 +13,10 @@ from torch import Tensor
 from pipeline.errors import UserError
 from trainer.attacks import load_trigger
 from trainer.classes import shared_names
-from trainer.embedding import embed_classes
+from trainer.embedding import embed_classes, nearest_classes
 from trainer.evals import evaluate_zero_shot, load_labelled
 from trainer.evals.evaluation import count_top_k, wilson
 from trainer.evals.labelled import LabelledBatch
-from trainer.evals.zero_shot import nearest_classes
 from trainer.model import ClipModel, load_model
 
 Write = Callable[..., Path]

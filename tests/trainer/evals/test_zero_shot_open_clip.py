@@ -9,7 +9,7 @@ from places import ROOT
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.demo.data import TEMPLATES, write_demo_data
+from pipeline.demo.data import TEMPLATES, DemoOptions, write_demo_data
 from pipeline.storage import write_json
 from trainer.checkpoint import FINAL_CONFIG, FINAL_WEIGHTS, save_weights
 from trainer.embedding import embed_classes
@@ -26,7 +26,7 @@ VICTIM = ROOT / "trainer" / "demo_victim" / "victim.safetensors"
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> LabelledImages:
     folder = tmp_path_factory.mktemp("scenes")
-    manifest = write_demo_data(folder, seed=1, num_train=1, num_test_per_class=3)
+    manifest = write_demo_data(folder, DemoOptions(seed=1, num_train=1, num_test_per_class=3))
     return load_labelled(str(manifest), templates=TEMPLATES[:4])
 
 
