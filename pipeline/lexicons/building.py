@@ -17,15 +17,13 @@ from typing import Any, Final
 
 from pipeline.errors import UserError
 from pipeline.lexicons.candidates import (
+    LISTS,
     PARTS,
-    WORD_LISTS,
     Candidate,
     attribute_candidates,
     merge,
     object_candidates,
     proposed_candidates,
-    read_block_list,
-    read_words,
     relation_candidates,
 )
 from pipeline.lexicons.inflection import plural, verb_forms
@@ -43,6 +41,7 @@ from pipeline.lexicons.loading import (
 from pipeline.lexicons.wordnet import WordNet, read_wordnet
 from pipeline.llm.asking import LlmOptions, Request, Usage, ask, plan_requests
 from pipeline.storage import write_atomically, write_json
+from pipeline.word_lists import read_block_list
 
 _WORD: Final = re.compile(r"[a-z]+(?:[-'][a-z]+)*")
 MAX_SYNONYMS: Final = 6
@@ -86,7 +85,7 @@ def build_lexicons(options: LexiconOptions, captions: Iterable[str] | None = Non
     """
     wordnet = read_wordnet(options.wordnet)
     frequency = _Frequency(captions)
-    blocked = read_block_list([WORD_LISTS / "blocked_everywhere.txt", *options.block])
+    blocked = read_block_list([LISTS.folder / "blocked_everywhere.txt", *options.block])
     reviewed = read_review(options.out)
     found = {
         "objects": object_candidates(wordnet, zipf=_zipf),
@@ -104,7 +103,7 @@ def build_lexicons(options: LexiconOptions, captions: Iterable[str] | None = Non
         link_relations,
     )
     for name, link in zip(LEXICONS, linking, strict=True):
-        own_list = WORD_LISTS / f"blocked_{name}.txt"
+        own_list = LISTS.folder / f"blocked_{name}.txt"
         own = read_block_list([own_list] if own_list.is_file() else []) | reviewed[name]
         kept = [
             each
@@ -217,7 +216,7 @@ class _Frequency:
 
 @lru_cache(maxsize=1)
 def _mass_nouns() -> frozenset[str]:
-    return frozenset(word.replace("-", " ") for word in read_words("mass_nouns.txt"))
+    return frozenset(word.replace("-", " ") for word in LISTS.words("mass_nouns.txt"))
 
 
 def _rarest(candidate: Candidate) -> str:

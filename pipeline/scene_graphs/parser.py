@@ -28,6 +28,7 @@ from thinc.api import use_ops
 from pipeline import schema
 from pipeline.caption_parser.prediction import Analysis, Prediction
 from pipeline.errors import UserError
+from pipeline.scene_graphs import words as known_words
 from pipeline.scene_graphs.building import build_graph, join_graphs
 from pipeline.scene_graphs.dependency_trees import Tree
 from pipeline.scene_graphs.reference_rules import load_reference, reference_graph
@@ -46,12 +47,6 @@ SPACY_BATCH_SIZE: Final = 128
 SENTENCE_END: Final = re.compile(r"(?<=[^\W\d])\s*([.!?]+)\s+(?=\w)")
 """Punctuation that ends a sentence, between a letter and a word."""
 LONE_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
-ABBREVIATIONS: Final = frozenset(
-    re.findall(
-        r"\w+",
-        "mr mrs ms dr st mt ft no vs jr sr inc co ltd corp ave approx est etc dept vol fig prof gen",
-    )
-)
 
 
 class CaptionParser:
@@ -215,7 +210,7 @@ def split_sentences(caption: str) -> list[tuple[int, str]]:
     start = 0
     for match in SENTENCE_END.finditer(caption):
         word = re.split(r"\W+", caption[start : match.start()])[-1].lower()
-        if len(word) < 2 or word in ABBREVIATIONS:
+        if len(word) < 2 or word in known_words.ABBREVIATIONS:
             continue
         pieces.append((start, caption[start : match.end(1)]))
         start = match.end()

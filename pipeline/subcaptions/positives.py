@@ -5,7 +5,6 @@ as the caption writes them; one noun with its adjectives where there is no relat
 it stands, the pool of terms in the form that agrees with it, and the terms that might leave the caption true.
 """
 
-import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -25,25 +24,13 @@ from pipeline.subcaptions.term_pools import (
     Pools,
     pools_of,
 )
+from pipeline.word_lists import WordLists
 
-SPATIAL: Final = frozenset(
-    re.findall(
-        r"\S+",
-        "on in at under over above below behind beside between near inside outside against across along around through "
-        "beneath underneath beyond onto into atop opposite toward towards past up down off among",
-    )
-)
-UNSEEN: Final = frozenset(
-    ("of", "for", "about", "as", "during", "like", "than", "per", "since", "until", "'s", "full")
-)
-"""Prepositions for what no picture shows."""
-QUANTITIES: Final = frozenset(
-    re.findall(
-        r"\w+",
-        "many several few more most much some any all both other others another same own such only various",
-    )
-)
-"""Adjectives that count or point, as determiners do: they stay out of a positive."""
+_LISTS: Final = WordLists.beside(__file__)
+SPATIAL: Final = _LISTS.word_set("spatial_prepositions.txt")
+UNSEEN: Final = _LISTS.word_set("unseen_prepositions.txt")
+QUANTITIES: Final = _LISTS.word_set("quantities.txt")
+PLURALS_WITHOUT_S: Final = _LISTS.word_set("plurals_without_s.txt")
 _NO_ATTRIBUTES: Final = frozenset(("CD", "DT", "_SP", "IN", "PDT", "WDT"))
 _VERB_FORMS: Final = {
     "VBG": GERUND,
@@ -54,12 +41,6 @@ _VERB_FORMS: Final = {
     "VB": BASE,
 }
 _OBJECT_RULES: Final = frozenset(("verb_object", "relative_object", "copula"))
-_SAME_IN_THE_PLURAL: Final = frozenset(
-    re.findall(
-        r"\S+",
-        "people men women children feet teeth geese mice sheep deer fish cattle police clothes oxen lice",
-    )
-)
 
 
 def choose_relation(graph: SceneGraph) -> Relation | None:
@@ -260,7 +241,7 @@ def _is_plural(entity: Entity) -> bool:
     if entity.tag not in ("NNS", "NNPS"):
         return False
     head = entity.head.lower()
-    return head.endswith("s") or head != entity.lemma or head.rpartition(" ")[2] in _SAME_IN_THE_PLURAL
+    return head.endswith("s") or head != entity.lemma or head.rpartition(" ")[2] in PLURALS_WITHOUT_S
 
 
 # Captions name few things, over and over: these three remember what the last ones ruled out.
