@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Final
 
 from pipeline.lexicons.loading import Lexicon, Lexicons
+from pipeline.scene_graphs.rules import RULES_BY_NAME
 from pipeline.schema import Attribute, Entity, Relation, SceneGraph
 from pipeline.subcaptions.replacements import Plan, Slot
 from pipeline.subcaptions.term_pools import (
@@ -40,7 +41,6 @@ _VERB_FORMS: Final = {
     "VBP": BASE,
     "VB": BASE,
 }
-_OBJECT_RULES: Final = frozenset(("verb_object", "relative_object", "copula"))
 
 
 def choose_relation(graph: SceneGraph) -> Relation | None:
@@ -116,7 +116,7 @@ class _Drafting:
             self._add_entity(graph.entities[0], None)
         else:
             first, second = graph.entities[relation.subject], graph.entities[relation.object]
-            if relation.rule == "passive_agent":  # "elephants ridden by men" has men as its subject
+            if _subject_after(relation):  # "elephants ridden by men" has men as its subject
                 first, second = second, first
             self._add_entity(first, relation)
             relation_slot = self._add_relation(relation)
@@ -157,10 +157,14 @@ class _Drafting:
 
     def _add_relation(self, relation: Relation) -> Slot | None:
         text = relation.text
-        if relation.rule == "passive_agent" and not text.endswith(" by"):
-            text += " by"
+        link = _subject_after(relation)
+        if link and not text.endswith(f" {link}"):
+            text += f" {link}"
         text, start = self._add(relation, text)
-        found = _relation_pool(self._pools, text, relation.tag, relation.rule in _OBJECT_RULES)
+        rule = RULES_BY_NAME.get(relation.rule)
+        found = _relation_pool(
+            self._pools, text, relation.tag, has_object=rule is not None and rule.has_object
+        )
         if found is None:
             return None
         pool, before, tail = found
@@ -210,6 +214,12 @@ class _Drafting:
         if chosen.tag[:1] != "V":
             excluded |= relations.excluded(f"{chosen.lemma} {second.lemma.rpartition(' ')[2]}")
         return excluded
+
+
+def _subject_after(relation: Relation) -> str | None:
+    """The word between an object and the subject behind it, where the relation's rule says that they stand so."""
+    rule = RULES_BY_NAME.get(relation.rule)
+    return None if rule is None else rule.subject_after
 
 
 def _describes(attribute: Attribute, relation: Relation | None, head_start: int) -> bool:
@@ -279,7 +289,7 @@ def _excluded_by_relation(relations: Lexicon, lemma: str, text: str, tag: str) -
 
 
 @lru_cache(maxsize=50_000)
-def _relation_pool(pools: Pools, text: str, tag: str, has_object: bool) -> tuple[Pool, str, str] | None:
+def _relation_pool(pools: Pools, text: str, tag: str, *, has_object: bool) -> tuple[Pool, str, str] | None:
     """The pool whose forms agree with a relation, and what stays before and after the term.
 
     None for a relation that no picture shows ("of", "about"): replacing it makes nothing false.
