@@ -30,7 +30,6 @@ MAX_CAPTION_CHARACTERS: Final = 2_000
 
 Kind = Literal["attribute", "relation", "object"]
 """What a negative changes. Each kind is replaced from the lexicon of that kind."""
-KINDS: Final[tuple[Kind, ...]] = ("attribute", "relation", "object")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,7 +73,7 @@ class Draft:
 
     positive: str
     plans: list[Plan]
-    """One for each kind of element that can be replaced, in the order of schema.KINDS."""
+    """One for each kind of element that can be replaced, in the order of schema.Kind."""
 
 
 def draft_positive(caption: str, graph: SceneGraph, lexicons: Lexicons, *, near: bool) -> Draft:
