@@ -103,8 +103,7 @@ def build_lexicons(options: LexiconOptions, captions: Iterable[str] | None = Non
         link_relations,
     )
     for name, link in zip(LEXICONS, linking, strict=True):
-        own_list = LISTS.folder / f"blocked_{name}.txt"
-        own = read_block_list([own_list] if own_list.is_file() else []) | reviewed[name]
+        own = read_block_list([LISTS.folder / f"blocked_{name}.txt"]) | reviewed[name]
         kept = [
             each
             for each in found[name]

@@ -37,8 +37,6 @@ class Tree:
         """Derive what every rule asks for."""
         self.lowers = [word.lower() for word in self.words]
         self.children = [[] for _ in self.words]
-        self.passed_through = {}
-        self.places = set()
         repair(self)
         self.nouns_at = [
             tag.startswith("NN")

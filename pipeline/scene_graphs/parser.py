@@ -157,14 +157,11 @@ def without_garbage_collection() -> Iterator[None]:
 def load_pipeline(spec: str) -> tuple[Language, Path]:
     """The spaCy pipeline of a spec and the folder it came from; UserError where there is none."""
     folder = BUNDLED_FOLDER if spec == BUNDLED else Path(spec)
-    if spec != BUNDLED and not folder.exists():
-        if not re.fullmatch(r"\w+", spec) or importlib.util.find_spec(spec) is None:
-            raise UserError(
-                f"Parser {spec!r} is neither a folder nor an installed spaCy pipeline: use {BUNDLED!r}, "
-                f"a path, or install it, for example with `python -m spacy download en_core_web_sm`."
-            )
-        folder = Path(spec)
-    assert morphology.FACTORY  # importing the module registers the bundled pipeline's component
+    if not folder.exists() and (not re.fullmatch(r"\w+", spec) or importlib.util.find_spec(spec) is None):
+        raise UserError(
+            f"Parser {spec!r} is neither a folder nor an installed spaCy pipeline: use {BUNDLED!r}, "
+            f"a path, or install it, for example with `python -m spacy download en_core_web_sm`."
+        )
     try:
         # numpy's own matrix product is about three times as fast here as the one thinc brings.
         with use_ops("numpy", use_blis=False):

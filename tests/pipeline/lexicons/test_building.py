@@ -29,7 +29,6 @@ def meaning(name: str, part: Part, file: str, *, frames: tuple[int, ...] = ()) -
         file=file,
         lemmas=(lemma,),
         counts=(1,),
-        markers=("",),
         hypernyms=nothing,
         instance_of=nothing,
         hyponyms=nothing,
