@@ -7,7 +7,7 @@ WordNet says what a word means, not whether it shows in a photograph; the lists 
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pipeline.lexicons.inflection import is_plural, verb_forms
@@ -39,7 +39,8 @@ class Candidate:
     base: str
     """The WordNet lemma behind it: "crumple" for "crumpled", "sit" for "sit on", else the term."""
     source: str = "wordnet"
-    """wordnet; list, for a closed class that WordNet lacks; llm, for a term that a model proposed."""
+    """wordnet; list, for a closed class that WordNet lacks; llm, for a term that a model proposed; wordnet+llm or
+    list+llm, for one that a model proposed, too."""
 
 
 def object_candidates(wordnet: WordNet, *, zipf: Callable[[str], float]) -> list[Candidate]:
@@ -231,16 +232,26 @@ def proposed_candidates(wordnet: WordNet, lexicon: str, terms: Iterable[str]) ->
 
 
 def merge(known: Iterable[Candidate], proposed: Iterable[Candidate]) -> list[Candidate]:
-    """All candidates, sorted by term; a proposed one that was known before keeps its first source."""
-    return _unique([*known, *proposed])
+    """All candidates, sorted by term; one that was known before and proposed, too, says both sources."""
+    proposed = list(proposed)
+    letters = {_letters(each) for each in proposed}
+    both = [
+        replace(each, source=f"{each.source}+llm") if _letters(each) in letters else each for each in known
+    ]
+    return _unique([*both, *proposed])
 
 
 def _unique(candidates: Iterable[Candidate]) -> list[Candidate]:
     """One candidate per term, hyphens or not, the first made; sorted by term."""
     by_letters: dict[str, Candidate] = {}
     for candidate in candidates:
-        by_letters.setdefault(candidate.term.replace("-", " "), candidate)
+        by_letters.setdefault(_letters(candidate), candidate)
     return sorted(by_letters.values(), key=lambda candidate: candidate.term)
+
+
+def _letters(candidate: Candidate) -> str:
+    """The term without hyphens: what makes two candidates one."""
+    return candidate.term.replace("-", " ")
 
 
 PARTS: Final[dict[str, Part]] = {"noun": "n", "adjective": "a", "material": "n", "shade": "a"}
