@@ -1,7 +1,7 @@
 """Builds the three lexicons: candidates from WordNet, bands by frequency, forms, links; then writes them.
 
 Runs once per lexicon version, behind `pipeline build-lexicons`. The same WordNet, word lists and seed give the same
-bytes. What it writes is read by `lexicons`.
+bytes. What it writes is read by `loading`.
 """
 
 import csv

@@ -1,4 +1,4 @@
-"""A parsed caption without spaCy: what the rules of `graph_rules.py` read, between `scene_graphs` and the graph.
+"""A parsed caption without spaCy: what the rules of `rules.py` read, between the parser and the graph.
 
 Plain lists, so that a rule can be tried on a tree written by hand.
 """

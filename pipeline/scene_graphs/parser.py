@@ -1,7 +1,7 @@
 """Captions -> scene graphs: the stage after `captions`, before `subcaptions`; it alone loads spaCy pipelines.
 
 A caption is tagged and parsed by a spaCy pipeline (the bundled one, an installed package, or a folder) and turned
-into a graph by a rule set: "default" (`graph_rules.py`), or "sng" (`reference_rules.py`). Every string gives a graph
+into a graph by a rule set: "default" (`rules.py`), or "sng" (`reference_rules.py`). Every string gives a graph
 or a status word; nothing is raised for a caption.
 """
 

@@ -2,7 +2,7 @@
 
 The rules start from what SceneGraphParser does (rules "sng") and repair it; each rule is called for the words whose
 dependency label is among its triggers, and gives (subject nouns, words, object). Nouns are resolved by the tree: "a
-group of people" to people, "a photo of a dog" to the dog, a coordination to each of its members. `graph_building.py`
+group of people" to people, "a photo of a dog" to the dog, a coordination to each of its members. `building.py`
 makes the records.
 """
 
