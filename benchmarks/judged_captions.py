@@ -1,19 +1,17 @@
 """The hand-checked captions: 200 held-out web captions whose relations were read and judged one by one.
 
-The file holds no caption: for each its row in `cc3m/validation_first_8000.tsv`, the sha256 of its text, and each judged
-relation as character positions with the judgement. Right means that a reader of the caption alone would say so: both
+The file holds for each its row in `cc3m/validation_first_8000.tsv`, its text, and each judged relation as character
+positions with the judgement. Right means that a reader of the caption alone would say so: both
 nouns are things the caption names, and the words between them say how they stand to each other, whole or in the part
 that matters. A relation is wrong where a noun is mis-cut to another meaning, the wrong noun is taken, or the words do
 not say it.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.caption_parser.corpus import read_cc3m
 from pipeline.scene_graphs.parser import CaptionParser
 from pipeline.schema import SceneGraph
 
@@ -64,18 +62,16 @@ def places(graph: SceneGraph) -> list[Place]:
     ]
 
 
-def read_judged(path: Path, *, data: Path) -> list[JudgedCaption]:
-    """The judged captions with their texts from the data; ValueError where a text is another than the judged one."""
-    texts = {each.row: each.text for each in read_cc3m(data) if each.source == "cc3m_tsv"}
+def read_judged(path: Path) -> list[JudgedCaption]:
+    """The judged captions of a file."""
     found = []
     for item in json.loads(path.read_text("utf-8"))["captions"]:
-        text = texts[str(item["row"])]
-        if hashlib.sha256(text.encode()).hexdigest() != item["sha256"]:
-            raise ValueError(f"row {item['row']} of the captions is not the one that was judged")
         judged: dict[bool, set[Place]] = {True: set(), False: set()}
-        for *place, right in item["relations"]:
-            judged[bool(right)].add(tuple(place))  # type: ignore[arg-type]
-        found.append(JudgedCaption(text=text, right=frozenset(judged[True]), wrong=frozenset(judged[False])))
+        for subject, start, end, other, right in item["relations"]:
+            judged[bool(right)].add((subject, start, end, other))
+        found.append(
+            JudgedCaption(text=item["caption"], right=frozenset(judged[True]), wrong=frozenset(judged[False]))
+        )
     return found
 
 

@@ -12,8 +12,7 @@ from typing import Final
 
 import spacy  # noqa: TID251 - the bundled parser's own package
 from spacy.language import Language  # noqa: TID251
-from spacy.tokens import Doc, DocBin  # noqa: TID251
-from spacy.vocab import Vocab  # noqa: TID251
+from spacy.tokens import DocBin  # noqa: TID251
 
 CHUNK: Final = 4_000
 """Texts a process labels between two clean-ups of its memory."""
@@ -28,13 +27,6 @@ class LabelledText:
     tags: tuple[str, ...]
     heads: tuple[int, ...]
     deps: tuple[str, ...]
-
-    def to_doc(self, vocab: Vocab) -> Doc:
-        """The text as a spaCy document with its labels, one sentence."""
-        return Doc(
-            vocab, words=list(self.words), spaces=list(self.spaces), tags=list(self.tags),
-            heads=list(self.heads), deps=list(self.deps),
-        )  # fmt: skip
 
 
 def load_teacher(path: Path) -> Language:

@@ -18,12 +18,10 @@ from typing import Any, Final
 from spacy.language import Language  # noqa: TID251 - the bundled parser's own package
 from spacy.tokens import Doc  # noqa: TID251
 
+from pipeline.word_lists import WordLists
+
 FACTORY: Final = "caption_morphology"
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
+LISTS: Final = WordLists.beside(__file__)
 
 PART_OF_SPEECH: Final = {
     "_SP": "SPACE", ".": "PUNCT", ",": "PUNCT", "-LRB-": "PUNCT", "-RRB-": "PUNCT", "``": "PUNCT", '""': "PUNCT",
@@ -36,16 +34,10 @@ PART_OF_SPEECH: Final = {
 }  # fmt: skip
 BE: Final = frozenset(["be", "am", "is", "are", "was", "were", "been", "being", "'s", "'re", "'m"])
 DO_AND_HAVE: Final = frozenset(["do", "does", "did", "have", "has", "had", "'ve", "'d"])
-INDEFINITE: Final = _words(
-    "something anyone anything nothing someone everything everyone everybody nobody somebody anybody"
-)
+INDEFINITE: Final = LISTS.word_set("indefinite_pronouns.txt")
+KEPT_PLURALS: Final = LISTS.word_set("kept_plurals.txt")
 MAIN_VERB_LABELS: Final = frozenset(["ROOT", "advcl", "ccomp", "conj", "relcl", "xcomp"])
 VOWELS: Final = frozenset("aeiou")
-KEPT_PLURALS: Final = _words(
-    "jeans pants shorts trousers scissors sunglasses eyeglasses goggles headphones binoculars tights leggings"
-    " pajamas pyjamas overalls clothes tongs pliers suspenders surroundings outskirts species series news sports"
-)
-"""Plurals that name one thing: their lemma is the word itself."""
 NUM_CACHED_FORMS: Final = 50_000
 
 
@@ -230,7 +222,7 @@ class CaptionMorphology:
                 if form.isalpha() and lemma.isalpha():
                     table.setdefault(form, lemma)
             self.irregular[kind] = table
-        self.irregular["verb"].update(CONTRACTIONS)
+        self.irregular["verb"].update(dict(LISTS.rows("verb_forms.csv")))
         self._keep_regular_verbs()
         nouns = [line.split(" ", 1)[0] for line in files["index.noun"] if line.strip() and line[0] != " "]
         known_nouns = frozenset(nouns)
@@ -268,17 +260,6 @@ class CaptionMorphology:
             self.irregular[kind] = {form: lemma for form, _, lemma in (line.partition(" ") for line in lines)}
         self._index_verbs()
         return self
-
-
-CONTRACTIONS: Final = {
-    "'s": "be", "'re": "be", "'m": "be", "'ve": "have", "'d": "have", "'ll": "will", "ca": "can", "wo": "will",
-    "sha": "shall", "am": "be", "is": "be", "are": "be", "was": "be", "were": "be", "been": "be", "being": "be",
-    "has": "have", "had": "have", "does": "do", "did": "do", "done": "do", "lying": "lie", "left": "leave",
-    "ridden": "ride", "worn": "wear", "bent": "bend", "hung": "hang", "wound": "wind", "ground": "grind",
-    "found": "find", "saw": "see", "fell": "fall", "felt": "feel", "lay": "lie", "lit": "light", "bound": "bind",
-    "dying": "die", "tying": "tie", "singing": "sing", "shot": "shoot", "shone": "shine", "wove": "weave",
-}  # fmt: skip
-"""Forms that WordNet's list lacks or that two verbs share, with the verb a caption means."""
 
 
 def read_wordnet(archive: Path) -> dict[str, list[str]]:

@@ -10,18 +10,30 @@ Words are numbered 1, 2, ... through the block; 0 is no word.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from pipeline.caption_parser.word_table import Floats
+
 Numbers = NDArray[np.int64]
 
 SHIFT, REDUCE, LEFT, RIGHT, BREAK = range(5)
 MOVES: Final = {"S": SHIFT, "D": REDUCE, "L": LEFT, "R": RIGHT, "B": BREAK}
 NUM_FEATURES: Final = 8
 """Words of a state that decide: two of the buffer, three of the stack, and three outermost children."""
+
+
+class Parsed(NamedTuple):
+    """What a block's transitions came to: arrays over its words, each with a first entry for no word."""
+
+    heads: Numbers
+    """0 for a root."""
+    moves: Numbers
+    """Class of the move that gave each word its head; -1 for a root."""
+    doubtful: NDArray[np.bool_]
+    """Words before which a step stood that was not sure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +59,7 @@ class Transitions:
     ) -> "Transitions":
         """From the parser's move names ("S", "D", "L-amod", ...) and weights."""
         moves = np.array([MOVES[name[0]] for name in names])
-        refused = np.zeros((16, len(names)), dtype=np.float32)
+        refused = np.zeros((16, len(names)), dtype=upper.dtype)
         for code in range(16):
             for move, bit in ((SHIFT, 1), (REDUCE, 2), (LEFT, 4), (RIGHT, 4), (BREAK, 8)):
                 if not code & bit:
@@ -108,15 +120,17 @@ def parse_block(
     lengths: Numbers,
     transitions: Transitions,
     *,
+    lead: float = 0.0,
     observe: Callable[[Numbers, Numbers], None] | None = None,
-) -> tuple[Numbers, Numbers]:
-    """Heads and move classes of the words of a block, each with a first entry for no word.
+) -> Parsed:
+    """Heads and move classes of the words of a block.
 
     `table` ((words + 1) * NUM_FEATURES, pieces * hidden): what each word adds to the hidden layer in each place.
-    A root has head 0 and class -1. `observe` is shown the states of each step: their words (states, NUM_FEATURES) and
-    `allowed_moves`.
+    A step whose best score does not lead by more than `lead` is doubtful. `observe` is shown the states of each step:
+    their words (states, NUM_FEATURES) and `allowed_moves`.
     """
     state = State(lengths)
+    unsure = np.zeros(len(state.heads), dtype=bool)
     hidden = len(transitions.upper)
     while len(state.depth):
         words = state.look()
@@ -133,9 +147,19 @@ def parse_block(
         scores += transitions.refused.take(allowed, axis=0)
         if observe is not None:
             observe(np.stack(words, axis=1), allowed)
-        apply_moves(state, scores.argmax(axis=1), transitions.moves)
+        chosen = scores.argmax(axis=1)
+        if lead:
+            unsure[np.maximum(state.front0, state.stack0)[doubtful(scores, chosen, lead=lead)]] = True
+        apply_moves(state, chosen, transitions.moves)
         state.drop_finished()
-    return state.heads, state.labels
+    return Parsed(state.heads, state.labels, unsure)
+
+
+def doubtful(scores: Floats, chosen: Numbers, *, lead: float) -> NDArray[np.bool_]:
+    """Whether another class comes within `lead` of the chosen one, which is the best, for each row of scores."""
+    least = scores[np.arange(len(scores)), chosen] - lead
+    found: NDArray[np.bool_] = (scores >= least[:, None]).sum(axis=1) > 1
+    return found
 
 
 def allowed_moves(state: State) -> Numbers:

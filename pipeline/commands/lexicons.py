@@ -32,6 +32,10 @@ def build_lexicons(
         str | None,
         typer.Option(help="Ask this model for terms, too (OPENAI_API_KEY); without it: WordNet alone."),
     ] = None,
+    llm_replies: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a model's recorded replies: its terms without key or network."),
+    ] = None,
     llm_base_url: Annotated[
         str | None,
         typer.Option(help="Any OpenAI-compatible server.", show_default="OPENAI_BASE_URL, or OpenAI's"),
@@ -76,19 +80,20 @@ def build_lexicons(
         wordnet=wordnet,
         block=tuple(block or ()),
         llm=llm,
+        llm_replies=llm_replies,
         llm_terms=llm_terms,
         seed=seed,
     )
     if dry_run:
         if llm is None:
-            raise typer.BadParameter("--dry-run wants --llm-model: WordNet costs nothing")
+            raise typer.BadParameter("--dry-run wants --llm-model: WordNet and recorded replies cost nothing")
         for name, value in estimate(llm, building.requests_of(options)).items():
             typer.echo(f"{name:14} {'no price known' if value is None else value}")
         return
     rows = None if captions is None else _caption_texts(input_options(captions, format, caption_column))
     manifest = building.build_lexicons(options, rows)
     typer.echo(f"wrote {out}: {size:,} objects, {size:,} attributes, {size:,} relations")
-    typer.echo(f"WordNet {manifest.get('wordnet', '')}{'' if llm else ', no LLM asked'}")
+    typer.echo(f"WordNet {manifest.get('wordnet', '')}{'' if manifest.get('llm') else ', no LLM asked'}")
 
 
 def _caption_texts(input: "InputOptions") -> "Iterator[str]":

@@ -1,7 +1,7 @@
 """Builds the three lexicons: candidates from WordNet, bands by frequency, forms, links; then writes them.
 
 Runs once per lexicon version, behind `pipeline build-lexicons`. The same WordNet, word lists and seed give the same
-bytes. What it writes is read by `lexicons`.
+bytes. What it writes is read by `loading`.
 """
 
 import csv
@@ -17,15 +17,13 @@ from typing import Any, Final
 
 from pipeline.errors import UserError
 from pipeline.lexicons.candidates import (
+    LISTS,
     PARTS,
-    WORD_LISTS,
     Candidate,
     attribute_candidates,
     merge,
     object_candidates,
     proposed_candidates,
-    read_block_list,
-    read_words,
     relation_candidates,
 )
 from pipeline.lexicons.inflection import plural, verb_forms
@@ -42,7 +40,9 @@ from pipeline.lexicons.loading import (
 )
 from pipeline.lexicons.wordnet import WordNet, read_wordnet
 from pipeline.llm.asking import LlmOptions, Request, Usage, ask, plan_requests
+from pipeline.llm.recorded import read_recorded
 from pipeline.storage import write_atomically, write_json
+from pipeline.word_lists import read_block_list
 
 _WORD: Final = re.compile(r"[a-z]+(?:[-'][a-z]+)*")
 MAX_SYNONYMS: Final = 6
@@ -64,6 +64,8 @@ class LexiconOptions:
     """Files with further words that must not become terms."""
     llm: LlmOptions | None = None
     """A language model to ask for further terms; None takes WordNet's alone."""
+    llm_replies: Path | None = None
+    """A folder of a model's recorded replies (`llm/recorded.py`), in the place of asking one."""
     llm_terms: int = 3_000
     """About so many terms the model is asked for, per lexicon."""
     seed: int = 0
@@ -74,6 +76,8 @@ class LexiconOptions:
             raise UserError(
                 f"--size {self.size}: give a multiple of {len(BANDS)}, as many terms go into each band"
             )
+        if self.llm is not None and self.llm_replies is not None:
+            raise UserError("--llm-replies takes the place of asking: give it or --llm-model, not both")
         for file in self.block:
             if not file.is_file():
                 raise UserError(f"--block {file} is no file: give a text file of words")
@@ -86,7 +90,7 @@ def build_lexicons(options: LexiconOptions, captions: Iterable[str] | None = Non
     """
     wordnet = read_wordnet(options.wordnet)
     frequency = _Frequency(captions)
-    blocked = read_block_list([WORD_LISTS / "blocked_everywhere.txt", *options.block])
+    blocked = read_block_list([LISTS.folder / "blocked_everywhere.txt", *options.block])
     reviewed = read_review(options.out)
     found = {
         "objects": object_candidates(wordnet, zipf=_zipf),
@@ -95,8 +99,8 @@ def build_lexicons(options: LexiconOptions, captions: Iterable[str] | None = Non
     }
     terms: dict[str, tuple[Term, ...]] = {}
     links: dict[str, dict[str, dict[str, set[str]]]] = {}
-    usage = None if options.llm is None else ask(options.llm, requests_of(options))
-    for name, proposed in (usage.terms if usage else {}).items():
+    proposals, described = _propose(options)
+    for name, proposed in proposals.items():
         found[name] = merge(found[name], proposed_candidates(wordnet, name, proposed))
     linking: tuple[Callable[[WordNet, list[Candidate]], Links], ...] = (
         link_objects,
@@ -104,8 +108,7 @@ def build_lexicons(options: LexiconOptions, captions: Iterable[str] | None = Non
         link_relations,
     )
     for name, link in zip(LEXICONS, linking, strict=True):
-        own_list = WORD_LISTS / f"blocked_{name}.txt"
-        own = read_block_list([own_list] if own_list.is_file() else []) | reviewed[name]
+        own = read_block_list([LISTS.folder / f"blocked_{name}.txt"]) | reviewed[name]
         kept = [
             each
             for each in found[name]
@@ -121,8 +124,23 @@ def build_lexicons(options: LexiconOptions, captions: Iterable[str] | None = Non
             "contrasts": linked.contrasts,
         }
     return _write(
-        options, terms, links, wordnet=wordnet.version, captions=frequency.num_captions, usage=usage
+        options, terms, links, wordnet=wordnet.version, captions=frequency.num_captions, llm=described
     )
+
+
+def _propose(options: LexiconOptions) -> tuple[dict[str, list[str]], dict[str, Any] | None]:
+    """The terms that a language model proposes, by lexicon, and what the manifest says of it; none without one."""
+    if options.llm_replies is not None:
+        recorded = read_recorded(options.llm_replies, lexicons=LEXICONS)
+        return recorded.terms, {
+            "replies": recorded.num_replies,
+            "files": recorded.files,
+            "proposed": {name: len(terms) for name, terms in sorted(recorded.terms.items())},
+        }
+    if options.llm is None:
+        return {}, None
+    usage = ask(options.llm, requests_of(options))
+    return usage.terms, _describe(options.llm, usage)
 
 
 def read_review(folder: Path) -> dict[str, frozenset[str]]:
@@ -217,7 +235,7 @@ class _Frequency:
 
 @lru_cache(maxsize=1)
 def _mass_nouns() -> frozenset[str]:
-    return frozenset(word.replace("-", " ") for word in read_words("mass_nouns.txt"))
+    return frozenset(word.replace("-", " ") for word in LISTS.words("mass_nouns.txt"))
 
 
 def _rarest(candidate: Candidate) -> str:
@@ -280,7 +298,7 @@ def _write(
     *,
     wordnet: str,
     captions: int | None,
-    usage: Usage | None,
+    llm: dict[str, Any] | None,
 ) -> dict[str, Any]:
     files = {f"{name}.csv": write_terms(terms[name], name) for name in LEXICONS}
     files[LINKS_FILE] = write_links(links, terms)
@@ -293,7 +311,7 @@ def _write(
         "seed": options.seed,
         "wordnet": wordnet,
         "captions": captions,
-        "llm": _describe(options, usage),
+        "llm": llm,
         "packages": {name: importlib.metadata.version(name) for name in ("nltk", "wordfreq", "lemminflect")},
         "bands": list(BANDS),
         "counts": {
@@ -309,11 +327,9 @@ def _write(
     return manifest
 
 
-def _describe(options: LexiconOptions, usage: Usage | None) -> dict[str, Any] | None:
+def _describe(options: LlmOptions, usage: Usage) -> dict[str, Any]:
     """What a manifest says of the language model; never the key, never the server's address."""
-    if options.llm is None or usage is None:
-        return None
     asked = {"calls": usage.calls, "cached": usage.cached, "stopped": usage.stopped}
     tokens = {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
     proposed = {name: len(terms) for name, terms in sorted(usage.terms.items())}
-    return {"model": options.llm.model, "proposed": proposed, **asked, **tokens}
+    return {"model": options.model, "proposed": proposed, **asked, **tokens}

@@ -6,37 +6,22 @@ relations   transitive verbs, verbs with a preposition, prepositions
 WordNet says what a word means, not whether it shows in a photograph; the lists hold that judgement.
 """
 
-import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pipeline.lexicons.inflection import is_plural, verb_forms
 from pipeline.lexicons.wordnet import Part, Synset, WordNet
+from pipeline.word_lists import WordLists
 
-WORD_LISTS: Final = Path(__file__).parent / "word_lists"
+LISTS: Final = WordLists.beside(__file__)
 CONCRETE_FILES: Final = frozenset(
     f"noun.{name}" for name in ("animal", "artifact", "body", "food", "object", "person", "plant")
 )
 TRANSITIVE_FRAMES: Final = frozenset((8, 9, 10, 11, 15, 16, 17, 20, 21, 24, 25, 30, 31))
 """WordNet's verb frames with a direct object."""
-GENERAL_SYNSETS: Final = frozenset(
-    re.findall(
-        r"\S+",
-        "entity.n.01 physical_entity.n.01 object.n.01 whole.n.02 artifact.n.01 instrumentality.n.03 animal.n.01 "
-        "organism.n.01 person.n.01 plant.n.02 food.n.01 food.n.02 thing.n.12 structure.n.01 causal_agent.n.01",
-    )
-)
-"""So general that a caption's own words nearly always fall under them."""
-BANNED_CLOSURES: Final = frozenset(
-    re.findall(
-        r"\S+",
-        "drug.n.01 medicine.n.02 chemical.n.01 disease.n.01 microorganism.n.01 protein.n.01 genus.n.02 "
-        "taxonomic_group.n.01 internal_organ.n.01 gland.n.01 genitalia.n.01 weapon_of_mass_destruction.n.01 "
-        "contraceptive.n.01 line.n.18 computer_circuit.n.01 prostitute.n.01",
-    )
-)
+GENERAL_MEANINGS: Final = LISTS.word_set("general_meanings.txt")
+BANNED_MEANINGS: Final = LISTS.word_set("banned_meanings.txt")
 MIN_ZIPF: Final = 2.25
 """Rarer nouns (fewer than about one in six million words) are jargon more often than not."""
 _COMMON_ADJECTIVE_RATIO: Final = 1.5
@@ -54,54 +39,14 @@ class Candidate:
     base: str
     """The WordNet lemma behind it: "crumple" for "crumpled", "sit" for "sit on", else the term."""
     source: str = "wordnet"
-    """wordnet; list, for a closed class that WordNet lacks; llm, for a term that a model proposed."""
-
-
-def read_words(name: str) -> list[str]:
-    """The words of a list in `word_lists/`, in order: by spaces, by commas where the list has any."""
-    return [word for words in read_sections(name).values() for word in words]
-
-
-def read_sections(name: str) -> dict[str, list[str]]:
-    """The words of a list by section: a line "== name" begins one; "" before the first."""
-    lines = read_lines(WORD_LISTS / name)
-    separator = "," if any("," in line for line in lines) else None
-    sections: dict[str, list[str]] = {}
-    section = ""
-    for line in lines:
-        if line.startswith("== "):
-            section = line.removeprefix("== ")
-        else:
-            words = (word.strip() for word in line.split(separator))
-            sections.setdefault(section, []).extend(word for word in words if word)
-    return sections
-
-
-def read_groups(name: str) -> list[list[str]]:
-    """The words of each line of a list."""
-    return [line.split() for line in read_lines(WORD_LISTS / name)]
-
-
-def read_rows(name: str) -> list[list[str]]:
-    """The cells of a comma-separated list in `word_lists/`, without its header."""
-    return [[cell.strip() for cell in line.split(",")] for line in read_lines(WORD_LISTS / name)][1:]
-
-
-def read_block_list(paths: Iterable[Path]) -> frozenset[str]:
-    """Every blocked word of the given files, lower case."""
-    return frozenset(word.lower() for path in paths for line in read_lines(path) for word in line.split())
-
-
-def read_lines(path: Path) -> list[str]:
-    """The lines of a list without comments and blanks."""
-    lines = (line.split("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
-    return [line for line in lines if line]
+    """wordnet; list, for a closed class that WordNet lacks; llm, for a term that a model proposed; wordnet+llm or
+    list+llm, for one that a model proposed, too."""
 
 
 def object_candidates(wordnet: WordNet, *, zipf: Callable[[str], float]) -> list[Candidate]:
     """Nouns for things, sorted by term."""
-    persons, body_parts = set(read_words("persons.txt")), set(read_words("body_parts.txt"))
-    compounds = [word.replace("_", " ") for word in read_words("noun_compounds.txt")]
+    persons, body_parts = set(LISTS.words("persons.txt")), set(LISTS.words("body_parts.txt"))
+    compounds = [word.replace("_", " ") for word in LISTS.words("noun_compounds.txt")]
     found: dict[str, Candidate] = {}
     for lemma in wordnet.lemmas("n"):
         meaning = _thing_meaning(wordnet, lemma)
@@ -129,9 +74,9 @@ def _thing_meaning(wordnet: WordNet, lemma: str) -> Synset | None:
     if not meanings or meanings[0].file not in CONCRETE_FILES or meanings[0].instance_of:
         return None
     first = meanings[0]
-    if lemma not in first.lemmas or first.name in GENERAL_SYNSETS:  # a proper name has capitals
+    if lemma not in first.lemmas or first.name in GENERAL_MEANINGS:  # a proper name has capitals
         return None
-    if wordnet.ancestors(first.name) & BANNED_CLOSURES:
+    if wordnet.ancestors(first.name) & BANNED_MEANINGS:
         return None
     things = sum(tagged(meaning, lemma) for meaning in meanings if meaning.file in CONCRETE_FILES)
     total = sum(tagged(meaning, lemma) for meaning in meanings)
@@ -172,7 +117,7 @@ def attribute_candidates(wordnet: WordNet) -> list[Candidate]:
 
 
 def _adjectives(wordnet: WordNet) -> Iterable[Candidate]:
-    for word in read_words("adjectives.txt"):
+    for word in LISTS.words("adjectives.txt"):
         meanings = wordnet.senses(word, "a") or wordnet.senses(word.replace("-", " "), "a")
         base = word
         if not meanings:  # "one-legged", "fenceless": the noun behind it, where there is one
@@ -194,7 +139,7 @@ def _noun_behind(word: str) -> list[str]:
 
 
 def _verb_adjectives(wordnet: WordNet, name: str, kind: str) -> Iterable[Candidate]:
-    for verb in read_words(name):
+    for verb in LISTS.words(name):
         meanings = wordnet.senses(verb, "v")
         if meanings:
             forms = verb_forms(verb)
@@ -203,7 +148,7 @@ def _verb_adjectives(wordnet: WordNet, name: str, kind: str) -> Iterable[Candida
 
 
 def _materials(wordnet: WordNet) -> Iterable[Candidate]:
-    for word in read_words("materials.txt"):
+    for word in LISTS.words("materials.txt"):
         meanings = [meaning for meaning in wordnet.senses(word, "n") if not meaning.instance_of]
         if meanings:
             stuff = [
@@ -215,7 +160,7 @@ def _materials(wordnet: WordNet) -> Iterable[Candidate]:
 
 
 def _shades(wordnet: WordNet) -> Iterable[Candidate]:
-    for line in read_lines(WORD_LISTS / "modifiers.txt"):
+    for line in LISTS.lines("modifiers.txt"):
         left, colours = (side.split() for side in line.split(":"))
         pairs = left[-2:] == ["+", "and"]
         for colour in colours:
@@ -231,14 +176,14 @@ def relation_candidates(wordnet: WordNet) -> list[Candidate]:
     made = [*_transitive_verbs(wordnet), *_verb_prepositions(wordnet)]
     made.extend(
         Candidate(term=term, kind="preposition", synset="", base=group, source="list")
-        for term, group, replaces in read_rows("prepositions.csv")
+        for term, group, replaces in LISTS.rows("prepositions.csv")
         if replaces == "yes"
     )
     return _unique(made)
 
 
 def _transitive_verbs(wordnet: WordNet) -> Iterable[Candidate]:
-    for verb in read_words("transitive_verbs.txt"):
+    for verb in LISTS.words("transitive_verbs.txt"):
         for meaning in wordnet.senses(verb, "v"):
             if TRANSITIVE_FRAMES & set(meaning.frames):
                 yield Candidate(term=verb, kind="verb", synset=meaning.name, base=verb)
@@ -246,7 +191,7 @@ def _transitive_verbs(wordnet: WordNet) -> Iterable[Candidate]:
 
 
 def _verb_prepositions(wordnet: WordNet) -> Iterable[Candidate]:
-    for verbs, prepositions in read_rows("verb_prepositions.csv"):
+    for verbs, prepositions in LISTS.rows("verb_prepositions.csv"):
         for verb in verbs.split():
             meanings = wordnet.senses(verb, "v")
             for preposition in prepositions.split() if meanings else ():
@@ -259,8 +204,8 @@ def proposed_candidates(wordnet: WordNet, lexicon: str, terms: Iterable[str]) ->
 
     Without WordNet's relations nobody could tell which captions a term would leave true.
     """
-    prepositions = {term for term, _, _ in read_rows("prepositions.csv")}
-    people = set(read_words("persons.txt"))
+    prepositions = {term for term, _, _ in LISTS.rows("prepositions.csv")}
+    people = set(LISTS.words("persons.txt"))
     found = []
     for term in terms:
         kind, base = lexicon.removesuffix("s"), term
@@ -281,22 +226,32 @@ def proposed_candidates(wordnet: WordNet, lexicon: str, terms: Iterable[str]) ->
                 )
             else:
                 meaning, kind = next((m for m in meanings if TRANSITIVE_FRAMES & set(m.frames)), None), "verb"
-        if meaning is not None and meaning.name not in GENERAL_SYNSETS:
+        if meaning is not None and meaning.name not in GENERAL_MEANINGS:
             found.append(Candidate(term=term, kind=kind, synset=meaning.name, base=base, source="llm"))
     return _unique(found)
 
 
 def merge(known: Iterable[Candidate], proposed: Iterable[Candidate]) -> list[Candidate]:
-    """All candidates, sorted by term; a proposed one that was known before keeps its first source."""
-    return _unique([*known, *proposed])
+    """All candidates, sorted by term; one that was known before and proposed, too, says both sources."""
+    proposed = list(proposed)
+    letters = {_letters(each) for each in proposed}
+    both = [
+        replace(each, source=f"{each.source}+llm") if _letters(each) in letters else each for each in known
+    ]
+    return _unique([*both, *proposed])
 
 
 def _unique(candidates: Iterable[Candidate]) -> list[Candidate]:
     """One candidate per term, hyphens or not, the first made; sorted by term."""
     by_letters: dict[str, Candidate] = {}
     for candidate in candidates:
-        by_letters.setdefault(candidate.term.replace("-", " "), candidate)
+        by_letters.setdefault(_letters(candidate), candidate)
     return sorted(by_letters.values(), key=lambda candidate: candidate.term)
+
+
+def _letters(candidate: Candidate) -> str:
+    """The term without hyphens: what makes two candidates one."""
+    return candidate.term.replace("-", " ")
 
 
 PARTS: Final[dict[str, Part]] = {"noun": "n", "adjective": "a", "material": "n", "shade": "a"}

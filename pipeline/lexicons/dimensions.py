@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal
 
-from pipeline.lexicons.candidates import Candidate, read_groups, read_rows, read_sections, tagged
+from pipeline.lexicons.candidates import LISTS, Candidate, tagged
 from pipeline.lexicons.loading import UNKNOWN_NOUN
 from pipeline.lexicons.wordnet import Synset, WordNet
 
@@ -163,7 +163,7 @@ def _dimensions() -> dict[str, _Dimension]:
             excludes=frozenset(excludes.split()),
             endings=tuple(endings.split()),
         )
-        for name, possible, excludes, endings, _ in read_rows("attribute_dimensions.csv")
+        for name, possible, excludes, endings, _ in LISTS.rows("attribute_dimensions.csv")
     }
 
 
@@ -171,11 +171,11 @@ def _dimensions() -> dict[str, _Dimension]:
 def _listed() -> dict[str, frozenset[str]]:
     """The dimensions of every listed word; participles and gerunds by their verb."""
     found: dict[str, set[str]] = defaultdict(set)
-    for name, _, _, _, words in read_rows("attribute_dimensions.csv"):
+    for name, _, _, _, words in LISTS.rows("attribute_dimensions.csv"):
         for word in words.split():
             found[word].add(name)
     for file in _SECTIONED:
-        for section, listed in read_sections(file).items():
+        for section, listed in LISTS.sections(file).items():
             for word in listed if section != "compound" else ():
                 found[word].add(section)
     return {word: frozenset(names) for word, names in found.items()}
@@ -188,4 +188,4 @@ def _hues() -> frozenset[str]:
 
 @lru_cache(maxsize=1)
 def _compatible() -> tuple[frozenset[str], ...]:
-    return tuple(frozenset(group) for group in read_groups("compatible_attributes.txt"))
+    return tuple(frozenset(group) for group in LISTS.groups("compatible_attributes.txt"))

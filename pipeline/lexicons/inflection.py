@@ -7,58 +7,17 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from pipeline.word_lists import WordLists
+
+_LISTS: Final = WordLists.beside(__file__)
+_NO_SINGULAR: Final = _LISTS.word_set("no_singular.txt")
+_SAME_IN_THE_PLURAL: Final = _LISTS.word_set("same_in_the_plural.txt")
+_IRREGULAR: Final = {(word, tag): form for word, tag, form in _LISTS.rows("irregular_forms.csv")}
+
 _SOUNDS_LIKE_CONSONANT = re.compile(
     r"(?:eu|ewe|uni(?!n)|use|usu|ure|uro|uku|ute|uti|oui|one\b|one-|once)", re.IGNORECASE
 )
 _SOUNDS_LIKE_VOWEL = re.compile(r"(?:hour|heir|honou?r|honest|herb|[aefhilmnorsx]-)", re.IGNORECASE)
-_NO_SINGULAR = frozenset(
-    re.findall(
-        r"\w+",
-        "pants trousers shorts jeans glasses sunglasses goggles binoculars scissors tongs pliers tweezers shears tights"
-        " pajamas pyjamas overalls leggings clothes bloomers breeches briefs boxers trunks khakis"
-        " slacks sweats headphones earphones spectacles eyeglasses suspenders handcuffs stairs"
-        " bagpipes maracas castanets stilts suds grits bifocals knickers"
-        " fries bleachers nylons waders headquarters sweatpants",
-    )
-)
-"""Nouns that stand in the plural for one thing: they replace plurals as they are."""
-_SAME_IN_THE_PLURAL = frozenset(
-    re.findall(
-        r"\w+",
-        "sheep deer moose elk bison trout salmon cod squid shrimp aircraft spacecraft swine cattle reindeer carp bream"
-        " halibut mackerel bass dice species samurai grouse quail plaice pike shellfish",
-    )
-)
-_IRREGULAR: Final = {
-    ("ox", "NNS"): "oxen",
-    ("fish", "NNS"): "fish",
-    ("bison", "NNS"): "bison",
-    ("hoof", "NNS"): "hooves",
-    ("scarf", "NNS"): "scarves",
-    ("aircraft", "NNS"): "aircraft",
-    ("spacecraft", "NNS"): "spacecraft",
-    ("bongo", "NNS"): "bongos",
-    ("eucalyptus", "NNS"): "eucalyptuses",
-    ("nimbus", "NNS"): "nimbuses",
-    ("meatloaf", "NNS"): "meatloaves",
-    ("headscarf", "NNS"): "headscarves",
-    ("chilli", "NNS"): "chillies",
-    ("dice", "NNS"): "dice",
-    ("lie", "VBN"): "lain",
-    ("ski", "VBN"): "skied",
-    ("tar", "VBD"): "tarred",
-    ("tar", "VBN"): "tarred",
-    ("tar", "VBG"): "tarring",
-    ("weave", "VBD"): "wove",
-    ("wake", "VBD"): "woke",
-    ("wake", "VBN"): "woken",
-    ("wet", "VBD"): "wet",
-    ("blend", "VBN"): "blended",
-    ("refuel", "VBN"): "refueled",
-    ("light", "VBN"): "lit",
-    ("smell", "VBN"): "smelled",
-}
-"""Where lemminflect is wrong, or rarer than what captions write."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,14 +6,13 @@ phrase). Every meaning counts, not only the likely one: a term refused too often
 is true teaches the model a wrong thing. Also the terms that are near a word: its co-hyponyms and antonyms.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
-from pipeline.lexicons.candidates import WORD_LISTS, Candidate, read_lines, read_rows, read_words
+from pipeline.lexicons.candidates import LISTS, Candidate
 from pipeline.lexicons.dimensions import compatible_attributes, contrasting_attributes, possible_attributes
 from pipeline.lexicons.inflection import verb_forms
 from pipeline.lexicons.wordnet import Part, Synset, WordNet
@@ -22,14 +21,7 @@ PERSON: Final = "person.n.01"
 MALE: Final = "male.n.02"
 FEMALE: Final = "female.n.02"
 COLOUR: Final = "color.n.01"
-CONTRASTING_HEADS: Final = frozenset(
-    re.findall(
-        r"\S+",
-        "chromatic.a.03 achromatic.a.01 colored.a.01 patterned.a.01 rounded.a.01 angular.a.03 shapely.a.01 shaped.a.01",
-    )
-)
-"""Heads of adjective clusters whose satellites exclude each other (colours, patterns, shapes); the satellites of
-other heads mean nearly the same ("huge" and "enormous")."""
+CONTRASTING_HEADS: Final = LISTS.word_set("contrasting_heads.txt")
 BARE: Final = "+"
 """Before a preposition's words: the preposition within a verb phrase, as "on" within "sitting on"."""
 ON_SURFACES: Final = frozenset(("in", "on"))
@@ -123,7 +115,7 @@ def _prepositions_that_allow(candidate: Candidate) -> Iterable[str]:
     if own in ON_SURFACES:
         for preposition, group in groups.items():
             if group in ON_SURFACES:
-                yield from (f"{preposition} {noun}" for noun in read_words("surfaces.txt"))
+                yield from (f"{preposition} {noun}" for noun in LISTS.words("surfaces.txt"))
 
 
 class _TermWords:
@@ -225,12 +217,12 @@ def _participles(verbs: Iterable[str]) -> set[str]:
 
 @lru_cache(maxsize=1)
 def _preposition_groups() -> dict[str, str]:
-    return {term: group for term, group, _ in read_rows("prepositions.csv")}
+    return {term: group for term, group, _ in LISTS.rows("prepositions.csv")}
 
 
 @lru_cache(maxsize=1)
 def _implied_verbs() -> list[tuple[str, frozenset[str]]]:
-    return [(term, frozenset(verbs.split())) for term, verbs in read_rows("implied_by_prepositions.csv")]
+    return [(term, frozenset(verbs.split())) for term, verbs in LISTS.rows("implied_by_prepositions.csv")]
 
 
 @lru_cache(maxsize=1)
@@ -248,7 +240,7 @@ def compatible_prepositions() -> dict[str, set[str]]:
 def _pairs(name: str, *, within_lines: bool) -> dict[str, set[str]]:
     """Pairs of words, both ways round: those of one line, or each left of its colon with each right of it."""
     found: dict[str, set[str]] = defaultdict(set)
-    for line in read_lines(WORD_LISTS / name):
+    for line in LISTS.lines(name):
         left, colon, right = line.partition(":")
         assert colon or within_lines, f"{name}: {line}"
         for one in left.split():

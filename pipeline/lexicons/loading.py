@@ -1,4 +1,4 @@
-"""The three lexicons as the workers use them: load, validate, look up. `lexicon_building` makes them.
+"""The three lexicons as the workers use them: load, validate, look up. `building` makes them.
 
 A folder holds objects.csv, attributes.csv, relations.csv (one term a row), links.tsv (which caption words a term
 must not replace) and manifest.json (last written). Terms are numbered by their row; a set of terms is one integer

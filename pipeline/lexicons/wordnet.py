@@ -77,8 +77,6 @@ class Synset:
     """As written in WordNet, with spaces for underscores: proper names keep their capitals."""
     counts: tuple[int, ...]
     """How often each lemma was tagged with this meaning in WordNet's own texts."""
-    markers: tuple[str, ...]
-    """Where an adjective may stand, per lemma: "a" before the noun only, "p" predicate only, "ip", or ""."""
     hypernyms: tuple[str, ...]
     instance_of: tuple[str, ...]
     """Not empty: the synset names one individual (a city, a person)."""
@@ -271,7 +269,6 @@ def _record(synset: Any) -> Synset:
         file=synset.lexname(),
         lemmas=tuple(lemma.name().replace("_", " ") for lemma in lemmas),
         counts=tuple(lemma.count() for lemma in lemmas),
-        markers=tuple((lemma.syntactic_marker() or "").strip("()") for lemma in lemmas),
         hypernyms=_names(synset.hypernyms()),
         instance_of=_names(synset.instance_hypernyms()),
         hyponyms=_names(synset.hyponyms() + synset.instance_hyponyms()),

@@ -1,8 +1,8 @@
 """Asks a language model for lexicon terms, within a budget; only while lexicons are built.
 
-Any server that speaks the OpenAI API will do (`llm_server`). Replies are kept in a cache (`llm_cache`), so a rerun
+Any server that speaks the OpenAI API will do (`server`). Replies are kept in a cache (`cache`), so a rerun
 asks nothing twice; spending stops before it passes the limit, and what was paid for stays. Replies are hostile input:
-only plain lower-case words leave `llm_replies`.
+only plain lower-case words leave `replies`.
 """
 
 import hashlib

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pipeline import schema
 from pipeline.scene_graphs import words as known_words
 from pipeline.scene_graphs.dependency_trees import Tree
-from pipeline.scene_graphs.rules import RULES_BY_LABEL, subjects_of
+from pipeline.scene_graphs.rules import RULES_BY_LABEL, Rule, subjects_of
 from pipeline.schema import Attribute, Entity, Relation, SceneGraph
 
 
@@ -164,7 +164,7 @@ def make_relations(tree: Tree, number: dict[int, int], *, offset: int) -> Iterat
                         seen.add(key)
                         yield make_relation(
                             tree,
-                            rule.name,
+                            rule,
                             found.words,
                             subject=number[subject],
                             other=number[other],
@@ -182,16 +182,14 @@ def span_text(tree: Tree, words: Sequence[int]) -> tuple[str, int, int]:
 
 
 def make_relation(
-    tree: Tree, rule: str, words: Sequence[int], *, subject: int, other: int, offset: int
+    tree: Tree, rule: Rule, words: Sequence[int], *, subject: int, other: int, offset: int
 ) -> Relation:
-    """The record of one relation; its lemma leaves articles out and reads "'s" as "have"."""
+    """The record of one relation; its lemma leaves articles out, where the rule has none of its own."""
     text, start, end = span_text(tree, words)
-    lemma = " ".join(tree.lemmas[word] for word in words if tree.labels[word] != "det")
-    if rule == "possessive":
-        lemma = "have"
+    lemma = rule.lemma or " ".join(tree.lemmas[word] for word in words if tree.labels[word] != "det")
     return Relation(
         subject=subject, object=other, text=text, lemma=lemma, tag=tree.tags[words[0]],
-        start=start + offset, end=end + offset, rule=rule,
+        start=start + offset, end=end + offset, rule=rule.name,
     )  # fmt: skip
 
 

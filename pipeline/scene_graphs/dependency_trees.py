@@ -1,4 +1,4 @@
-"""A parsed caption without spaCy: what the rules of `graph_rules.py` read, between `scene_graphs` and the graph.
+"""A parsed caption without spaCy: what the rules of `rules.py` read, between the parser and the graph.
 
 Plain lists, so that a rule can be tried on a tree written by hand.
 """
@@ -37,8 +37,6 @@ class Tree:
         """Derive what every rule asks for."""
         self.lowers = [word.lower() for word in self.words]
         self.children = [[] for _ in self.words]
-        self.passed_through = {}
-        self.places = set()
         repair(self)
         self.nouns_at = [
             tag.startswith("NN")

@@ -1,7 +1,7 @@
 """Captions -> scene graphs: the stage after `captions`, before `subcaptions`; it alone loads spaCy pipelines.
 
 A caption is tagged and parsed by a spaCy pipeline (the bundled one, an installed package, or a folder) and turned
-into a graph by a rule set: "default" (`graph_rules.py`), or "sng" (`reference_rules.py`). Every string gives a graph
+into a graph by a rule set: "default" (`rules.py`), or "sng" (`reference_rules.py`). Every string gives a graph
 or a status word; nothing is raised for a caption.
 """
 
@@ -28,6 +28,7 @@ from thinc.api import use_ops
 from pipeline import schema
 from pipeline.caption_parser.prediction import Analysis, Prediction
 from pipeline.errors import UserError
+from pipeline.scene_graphs import words as known_words
 from pipeline.scene_graphs.building import build_graph, join_graphs
 from pipeline.scene_graphs.dependency_trees import Tree
 from pipeline.scene_graphs.reference_rules import load_reference, reference_graph
@@ -46,12 +47,6 @@ SPACY_BATCH_SIZE: Final = 128
 SENTENCE_END: Final = re.compile(r"(?<=[^\W\d])\s*([.!?]+)\s+(?=\w)")
 """Punctuation that ends a sentence, between a letter and a word."""
 LONE_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
-ABBREVIATIONS: Final = frozenset(
-    re.findall(
-        r"\w+",
-        "mr mrs ms dr st mt ft no vs jr sr inc co ltd corp ave approx est etc dept vol fig prof gen",
-    )
-)
 
 
 class CaptionParser:
@@ -162,14 +157,11 @@ def without_garbage_collection() -> Iterator[None]:
 def load_pipeline(spec: str) -> tuple[Language, Path]:
     """The spaCy pipeline of a spec and the folder it came from; UserError where there is none."""
     folder = BUNDLED_FOLDER if spec == BUNDLED else Path(spec)
-    if spec != BUNDLED and not folder.exists():
-        if not re.fullmatch(r"\w+", spec) or importlib.util.find_spec(spec) is None:
-            raise UserError(
-                f"Parser {spec!r} is neither a folder nor an installed spaCy pipeline: use {BUNDLED!r}, "
-                f"a path, or install it, for example with `python -m spacy download en_core_web_sm`."
-            )
-        folder = Path(spec)
-    assert morphology.FACTORY  # importing the module registers the bundled pipeline's component
+    if not folder.exists() and (not re.fullmatch(r"\w+", spec) or importlib.util.find_spec(spec) is None):
+        raise UserError(
+            f"Parser {spec!r} is neither a folder nor an installed spaCy pipeline: use {BUNDLED!r}, "
+            f"a path, or install it, for example with `python -m spacy download en_core_web_sm`."
+        )
     try:
         # numpy's own matrix product is about three times as fast here as the one thinc brings.
         with use_ops("numpy", use_blis=False):
@@ -215,7 +207,7 @@ def split_sentences(caption: str) -> list[tuple[int, str]]:
     start = 0
     for match in SENTENCE_END.finditer(caption):
         word = re.split(r"\W+", caption[start : match.start()])[-1].lower()
-        if len(word) < 2 or word in ABBREVIATIONS:
+        if len(word) < 2 or word in known_words.ABBREVIATIONS:
             continue
         pieces.append((start, caption[start : match.end(1)]))
         start = match.end()

@@ -1,6 +1,6 @@
 """SceneGraphParser 0.1.0's rules, unchanged, on a document that spaCy has parsed: what `--rules sng` asks for.
 
-Called by `scene_graphs.py`; the only user of sng_parser. The graphs are its own, in our records: a test compares them.
+Called by `parser.py`; the only user of sng_parser. The graphs are its own, in our records: a test compares them.
 """
 
 import importlib

@@ -2,7 +2,7 @@
 
 The rules start from what SceneGraphParser does (rules "sng") and repair it; each rule is called for the words whose
 dependency label is among its triggers, and gives (subject nouns, words, object). Nouns are resolved by the tree: "a
-group of people" to people, "a photo of a dog" to the dog, a coordination to each of its members. `graph_building.py`
+group of people" to people, "a photo of a dog" to the dog, a coordination to each of its members. `building.py`
 makes the records.
 """
 
@@ -35,6 +35,12 @@ class Rule:
     """(caption, relations as (subject, text, object)) that must be in the caption's graph."""
     counterexamples: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = ()
     """(caption, all its relations): what looks like the rule's case and is none."""
+    lemma: str | None = None
+    """What its words mean, where that is not their own lemmas: "'s" means "have"."""
+    has_object: bool = False
+    """Whether the object is the verb's own, so that another verb alone replaces the words: no preposition leads on."""
+    subject_after: str | None = None
+    """The word by which a sentence names the subject behind the object: "a horse ridden by a man"."""
 
 
 # ---------------------------------------------------------------- who does it
@@ -253,7 +259,7 @@ def find_possessor(tree: Tree, index: int) -> Iterator[Found]:
 
 RULES: Final[tuple[Rule, ...]] = (
     Rule(
-        name="verb_object", triggers=("dobj",), find=find_object,
+        name="verb_object", triggers=("dobj",), find=find_object, has_object=True,
         repairs="misses the second of two coordinated verbs, adverbial and infinitive verbs, and particles",
         examples=(
             ("a woman is playing the piano", (("woman", "playing", "piano"),)),
@@ -271,12 +277,12 @@ RULES: Final[tuple[Rule, ...]] = (
         ),
     ),
     Rule(
-        name="copula", triggers=("attr",), find=find_attribute_noun,
+        name="copula", triggers=("attr",), find=find_attribute_noun, has_object=True,
         repairs="keeps this one as it is",
         examples=(("the woman is a pianist", (("woman", "is", "pianist"),)),),
     ),
     Rule(
-        name="passive_agent", triggers=("pobj",), find=find_agent,
+        name="passive_agent", triggers=("pobj",), find=find_agent, subject_after="by",
         repairs="finds it only for a finite passive, not for a participle behind its noun",
         examples=(
             ("the piano is played by a woman", (("woman", "played", "piano"),)),
@@ -328,16 +334,19 @@ RULES: Final[tuple[Rule, ...]] = (
         ),
     ),
     Rule(
-        name="relative_object", triggers=("relcl",), find=find_relative_object,
+        name="relative_object", triggers=("relcl",), find=find_relative_object, has_object=True,
         repairs="does not look for it",
         examples=(("the shoes that the woman is wearing", (("woman", "wearing", "shoes"),)),),
     ),
     Rule(
-        name="possessive", triggers=("poss",), find=find_possessor,
+        name="possessive", triggers=("poss",), find=find_possessor, lemma="have",
         repairs="does not look for it",
         examples=(("the man's hat", (("man", "'s", "hat"),)),),
     ),
 )  # fmt: skip
+
+RULES_BY_NAME: Final = {rule.name: rule for rule in RULES}
+"""What else is known of a relation, by its `rule`; SceneGraphParser's ("sng") have no entry."""
 
 RULES_BY_LABEL: Final = {
     label: tuple(rule for rule in RULES if label in rule.triggers)

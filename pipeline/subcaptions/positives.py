@@ -5,12 +5,12 @@ as the caption writes them; one noun with its adjectives where there is no relat
 it stands, the pool of terms in the form that agrees with it, and the terms that might leave the caption true.
 """
 
-import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
 from pipeline.lexicons.loading import Lexicon, Lexicons
+from pipeline.scene_graphs.rules import RULES_BY_NAME
 from pipeline.schema import Attribute, Entity, Relation, SceneGraph
 from pipeline.subcaptions.replacements import Plan, Slot
 from pipeline.subcaptions.term_pools import (
@@ -25,25 +25,13 @@ from pipeline.subcaptions.term_pools import (
     Pools,
     pools_of,
 )
+from pipeline.word_lists import WordLists
 
-SPATIAL: Final = frozenset(
-    re.findall(
-        r"\S+",
-        "on in at under over above below behind beside between near inside outside against across along around through "
-        "beneath underneath beyond onto into atop opposite toward towards past up down off among",
-    )
-)
-UNSEEN: Final = frozenset(
-    ("of", "for", "about", "as", "during", "like", "than", "per", "since", "until", "'s", "full")
-)
-"""Prepositions for what no picture shows."""
-QUANTITIES: Final = frozenset(
-    re.findall(
-        r"\w+",
-        "many several few more most much some any all both other others another same own such only various",
-    )
-)
-"""Adjectives that count or point, as determiners do: they stay out of a positive."""
+_LISTS: Final = WordLists.beside(__file__)
+SPATIAL: Final = _LISTS.word_set("spatial_prepositions.txt")
+UNSEEN: Final = _LISTS.word_set("unseen_prepositions.txt")
+QUANTITIES: Final = _LISTS.word_set("quantities.txt")
+PLURALS_WITHOUT_S: Final = _LISTS.word_set("plurals_without_s.txt")
 _NO_ATTRIBUTES: Final = frozenset(("CD", "DT", "_SP", "IN", "PDT", "WDT"))
 _VERB_FORMS: Final = {
     "VBG": GERUND,
@@ -53,13 +41,6 @@ _VERB_FORMS: Final = {
     "VBP": BASE,
     "VB": BASE,
 }
-_OBJECT_RULES: Final = frozenset(("verb_object", "relative_object", "copula"))
-_SAME_IN_THE_PLURAL: Final = frozenset(
-    re.findall(
-        r"\S+",
-        "people men women children feet teeth geese mice sheep deer fish cattle police clothes oxen lice",
-    )
-)
 
 
 def choose_relation(graph: SceneGraph) -> Relation | None:
@@ -135,7 +116,7 @@ class _Drafting:
             self._add_entity(graph.entities[0], None)
         else:
             first, second = graph.entities[relation.subject], graph.entities[relation.object]
-            if relation.rule == "passive_agent":  # "elephants ridden by men" has men as its subject
+            if _subject_after(relation):  # "elephants ridden by men" has men as its subject
                 first, second = second, first
             self._add_entity(first, relation)
             relation_slot = self._add_relation(relation)
@@ -176,10 +157,14 @@ class _Drafting:
 
     def _add_relation(self, relation: Relation) -> Slot | None:
         text = relation.text
-        if relation.rule == "passive_agent" and not text.endswith(" by"):
-            text += " by"
+        link = _subject_after(relation)
+        if link and not text.endswith(f" {link}"):
+            text += f" {link}"
         text, start = self._add(relation, text)
-        found = _relation_pool(self._pools, text, relation.tag, relation.rule in _OBJECT_RULES)
+        rule = RULES_BY_NAME.get(relation.rule)
+        found = _relation_pool(
+            self._pools, text, relation.tag, has_object=rule is not None and rule.has_object
+        )
         if found is None:
             return None
         pool, before, tail = found
@@ -231,6 +216,12 @@ class _Drafting:
         return excluded
 
 
+def _subject_after(relation: Relation) -> str | None:
+    """The word between an object and the subject behind it, where the relation's rule says that they stand so."""
+    rule = RULES_BY_NAME.get(relation.rule)
+    return None if rule is None else rule.subject_after
+
+
 def _describes(attribute: Attribute, relation: Relation | None, head_start: int) -> bool:
     """Whether an attribute goes into the positive: one word or compound word, no number and no determiner.
 
@@ -260,7 +251,7 @@ def _is_plural(entity: Entity) -> bool:
     if entity.tag not in ("NNS", "NNPS"):
         return False
     head = entity.head.lower()
-    return head.endswith("s") or head != entity.lemma or head.rpartition(" ")[2] in _SAME_IN_THE_PLURAL
+    return head.endswith("s") or head != entity.lemma or head.rpartition(" ")[2] in PLURALS_WITHOUT_S
 
 
 # Captions name few things, over and over: these three remember what the last ones ruled out.
@@ -298,7 +289,7 @@ def _excluded_by_relation(relations: Lexicon, lemma: str, text: str, tag: str) -
 
 
 @lru_cache(maxsize=50_000)
-def _relation_pool(pools: Pools, text: str, tag: str, has_object: bool) -> tuple[Pool, str, str] | None:
+def _relation_pool(pools: Pools, text: str, tag: str, *, has_object: bool) -> tuple[Pool, str, str] | None:
     """The pool whose forms agree with a relation, and what stays before and after the term.
 
     None for a relation that no picture shows ("of", "about"): replacing it makes nothing false.

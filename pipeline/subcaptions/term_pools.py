@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Final
 
 from pipeline.lexicons.loading import BANDS, Lexicon, Lexicons
+from pipeline.word_lists import WordLists
 
 BASE, THIRD_PERSON, GERUND, PAST, PARTICIPLE = range(5)
 """Columns of a relation term's forms."""
@@ -22,9 +23,7 @@ MIN_SPREAD: Final = 40
 """But no fewer entries than this: small bands are drawn from whole."""
 MIN_PHRASES: Final = 25
 """Verb phrases a preposition must have to be kept while the verb is replaced."""
-USUAL_PREPOSITIONS: Final = frozenset(
-    ("in", "on", "under", "over", "behind", "above", "inside", "through", "into")
-)
+USUAL_PREPOSITIONS: Final = WordLists.beside(__file__).word_set("usual_prepositions.txt")
 MAX_KEPT: Final = 20_000
 """Originals whose place a pool remembers."""
 MAX_POOLS: Final = 2_000

@@ -6,24 +6,16 @@ seed, the key and its number alone, never on the order of rows.
 """
 
 import random
-import re
 from collections.abc import Callable, Mapping
 from typing import Final
+
+from pipeline.word_lists import WordLists
 
 Synonyms = Mapping[str, tuple[str, ...]]
 
 ALPHA: Final = 0.1
 """Share of words each operation touches, as CleanCLIP sets it; at least one word."""
-STOP_WORDS: Final = frozenset(
-    re.findall(
-        r"\w+",
-        "a an the this that these those i you he she it we they me him her us them my your his its our their and or but"
-        " if of at by for with about against between into through during before after above below to from up down in"
-        " out on off over under again then once here there when where why how all any both each few more most other"
-        " some such no nor not only own same so than too very is am are was were be been being have has had do does did"
-        " will would can could should may might must as while who whom which what",
-    )
-)
+STOP_WORDS: Final = WordLists.beside(__file__).word_set("stop_words.txt")
 
 
 def make_views(caption: str, synonyms: Synonyms, *, num_views: int, seed: int, key: str) -> tuple[str, ...]:

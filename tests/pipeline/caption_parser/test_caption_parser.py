@@ -1,9 +1,11 @@
 import multiprocessing
+import os
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
-from places import REAL_DATA
 
 from pipeline.caption_parser.corpus import photo_number, plain, read_all, split_by_hash, split_gloss
 from pipeline.caption_parser.morphology import (
@@ -14,6 +16,7 @@ from pipeline.caption_parser.morphology import (
 )
 from pipeline.caption_parser.variants import TaggedCaption, as_web_text, collect_words, vary
 from pipeline.scene_graphs.parser import BUNDLED_FOLDER, CaptionParser
+from tests.places import REAL_DATA, ROOT
 
 NUM_BYTES_ALLOWED = 6_000_000
 
@@ -73,6 +76,29 @@ def test_bundled_parser_is_small() -> None:
 def test_importing_the_parser_does_not_import_torch() -> None:
     code = "import sys, pipeline.scene_graphs.parser; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_bundled_parser_loads_with_plain_spacy(tmp_path: Path) -> None:
+    # The entry points of an installed package, as pyproject.toml says them today.
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["entry-points"]
+    installed = tmp_path / "cleanerclip-0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: cleanerclip\nVersion: 0\n")
+    lines = [
+        line
+        for group, entries in groups.items()
+        for line in (f"[{group}]", *(f"{key} = {value}" for key, value in entries.items()))
+    ]
+    (installed / "entry_points.txt").write_text("\n".join(lines) + "\n")
+    code = (
+        "import sys, spacy; nlp = spacy.load(sys.argv[1]);"
+        "print([token.lemma_ for token in nlp('a man riding horses')])"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code, str(BUNDLED_FOLDER)], check=True, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+    )  # fmt: skip
+    assert found.stdout.strip() == "['a', 'man', 'ride', 'horse']"
 
 
 def _first_relation(caption: str) -> str:

@@ -52,7 +52,10 @@ def teacher() -> Language:
         "@architectures": "spacy.TransitionBasedParser.v2", "state_type": "parser", "extra_state_tokens": False,
         "hidden_width": 96, "maxout_pieces": 2, "use_upper": True, "tok2vec": tok2vec,
     }})  # fmt: skip
-    doc = LABELLED.to_doc(nlp.vocab)
+    doc = Doc(
+        nlp.vocab, words=list(LABELLED.words), spaces=list(LABELLED.spaces), tags=list(LABELLED.tags),
+        heads=list(LABELLED.heads), deps=list(LABELLED.deps),
+    )  # fmt: skip
     with use_ops("numpy", use_blis=False):
         nlp.initialize(lambda: [Example(Doc(nlp.vocab, words=list(LABELLED.words)), doc)])
     generator = np.random.default_rng(0)

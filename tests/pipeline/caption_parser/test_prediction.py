@@ -4,14 +4,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from places import REAL_DATA
 
 from pipeline.caption_parser import word_table
 from pipeline.caption_parser.corpus import read_cc3m
-from pipeline.caption_parser.prediction import Prediction, interior, split_blocks
+from pipeline.caption_parser.network import DOUBLE, SINGLE, Network, interior
+from pipeline.caption_parser.prediction import Prediction, split_blocks
+from pipeline.caption_parser.transitions import doubtful
 from pipeline.caption_parser.word_table import WordTable
 from pipeline.scene_graphs.building import build_graph
 from pipeline.scene_graphs.parser import BUNDLED_FOLDER, CaptionParser, load_pipeline, to_tree
+from tests.places import REAL_DATA
 
 NLP, FOLDER = load_pipeline(str(BUNDLED_FOLDER))
 PREDICTION = Prediction(NLP, folder=FOLDER)
@@ -43,6 +45,16 @@ def test_tags_trees_and_lemmas_are_those_of_spacy() -> None:
 
 @pytest.mark.data
 @pytest.mark.skipif(not REAL_DATA.exists(), reason="the real data is not beside the project")
+def test_analyses_of_real_captions_do_not_depend_on_their_neighbours() -> None:
+    captions = [each.text for each in read_cc3m(REAL_DATA)][:600]
+    together = list(PREDICTION.analyse(captions))
+    for size in (1, 7, 64, 191):
+        parts = [captions[start : start + size] for start in range(0, len(captions), size)]
+        assert [each for part in parts for each in PREDICTION.analyse(part)] == together
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not REAL_DATA.exists(), reason="the real data is not beside the project")
 def test_tags_trees_and_lemmas_of_real_captions_are_those_of_spacy() -> None:
     captions = [each.text for each in read_cc3m(REAL_DATA)][:6_000]
     assert len(differences(captions)) <= 3  # rounding may decide between two scores that are as good as equal
@@ -68,24 +80,48 @@ def test_analyses_do_not_depend_on_their_neighbours() -> None:
     assert list(PREDICTION.analyse([])) == []
 
 
+def test_scores_of_single_precision_are_far_better_than_the_lead_that_makes_a_decision_sure() -> None:
+    single, double = (Network(NLP, precision=precision) for precision in (SINGLE, DOUBLE))
+    assert (single.lead, double.lead) == (1e-3, 0.0)
+    words, lengths = features(600), np.full(60, 10)
+    exact = double.vectors(double.table.find(words), lengths)
+    rough = single.vectors(single.table.find(words), lengths)
+    assert rough.dtype == SINGLE
+    assert exact.dtype == DOUBLE
+    assert np.abs(exact - rough).max() < single.lead / 100
+
+
+def test_what_is_in_doubt_is_decided_in_double_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = list(PREDICTION.analyse(CAPTIONS))
+    prediction = Prediction(NLP, folder=FOLDER)
+    # A network whose rounding sways everything: its decisions are worth nothing, and none is sure.
+    monkeypatch.setattr(prediction._network, "lead", 1e9)
+    monkeypatch.setattr(prediction._network, "_tag_weights", -prediction._network._tag_weights)
+    assert list(prediction.analyse(CAPTIONS)) == expected
+
+
+def test_only_a_close_decision_is_in_doubt() -> None:
+    scores = np.array([[0.0, 1.0, 0.9995], [2.0, 1.0, 1.9], [3.0, -np.inf, -np.inf], [5.0, 5.0, 0.0]])
+    assert doubtful(scores, scores.argmax(axis=1), lead=1e-3).tolist() == [True, False, False, True]
+    assert doubtful(scores, scores.argmax(axis=1), lead=0.2).tolist() == [True, True, False, True]
+
+
 def make_table() -> WordTable:
-    layers = NLP.get_pipe("tok2vec").model.layers[0].layers[1:]  # type: ignore[attr-defined]
-    return WordTable(layers, np.ones((3, 96, 2), dtype=np.float32))
+    return Network(NLP, precision=SINGLE).table
 
 
 def features(num_words: int, first: int = 0) -> Any:
     return np.arange(first * 4, (first + num_words) * 4, dtype=np.uint64).reshape(num_words, 4)
 
 
-def test_word_vectors_do_not_depend_on_their_neighbours() -> None:
+def test_word_vectors_do_not_depend_on_their_neighbours_but_for_rounding() -> None:
     together, one_by_one = make_table(), make_table()
     rows = together.find(features(300))
     for word in range(299, -1, -1):
         (row,) = one_by_one.find(features(1, first=word))
-        assert np.array_equal(one_by_one.vectors[row], together.vectors[rows[word]])
-        assert np.array_equal(
-            one_by_one.products[3 * row : 3 * row + 3], together.products[3 * rows[word] :][:3]
-        )
+        assert np.allclose(one_by_one.vectors[row], together.vectors[rows[word]], rtol=0, atol=1e-5)
+        ours = one_by_one.products[3 * row : 3 * row + 3]
+        assert np.allclose(ours, together.products[3 * rows[word] :][:3], rtol=0, atol=1e-5)
     assert np.array_equal(rows, together.find(features(300)))
     assert not together.vectors[0].any()
 

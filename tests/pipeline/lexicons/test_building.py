@@ -14,6 +14,7 @@ from pipeline.lexicons.building import LexiconOptions, choose, read_review, requ
 from pipeline.lexicons.candidates import Candidate, merge, proposed_candidates
 from pipeline.lexicons.loading import load_lexicons
 from pipeline.lexicons.wordnet import Part, Synset, WordNet
+from pipeline.llm.asking import LlmOptions
 
 
 def candidate(term: str, *, source: str = "wordnet") -> Candidate:
@@ -29,7 +30,6 @@ def meaning(name: str, part: Part, file: str, *, frames: tuple[int, ...] = ()) -
         file=file,
         lemmas=(lemma,),
         counts=(1,),
-        markers=("",),
         hypernyms=nothing,
         instance_of=nothing,
         hyponyms=nothing,
@@ -107,9 +107,11 @@ def test_proposed_terms_must_be_in_wordnet_and_fit(wordnet: WordNet) -> None:
     ]
 
 
-def test_known_terms_keep_their_source(wordnet: WordNet) -> None:
-    merged = merge([candidate("gazebo")], proposed_candidates(wordnet, "objects", ["gazebo"]))
-    assert [each.source for each in merged] == ["wordnet"]
+def test_terms_known_to_both_say_so(wordnet: WordNet) -> None:
+    merged = merge(
+        [candidate("gazebo"), candidate("lamp")], proposed_candidates(wordnet, "objects", ["gazebo"])
+    )
+    assert [(each.term, each.source) for each in merged] == [("gazebo", "wordnet+llm"), ("lamp", "wordnet")]
 
 
 def test_review_is_made_once_and_never_overwritten(tmp_path: Path) -> None:
@@ -156,10 +158,9 @@ REPLIES = {
 }
 
 
-def test_building_with_a_model_marks_only_what_it_answered(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The real command, a WordNet of thirty words, and a server on this machine: each term's source is true."""
+@pytest.fixture
+def small_wordnet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Building finds a WordNet of thirty words."""
     synsets = [
         *(meaning(f"{word}.n.01", "n", "noun.artifact") for word in NOUNS),
         *(meaning(f"{word}.a.01", "a", "adj.all") for word in ADJECTIVES),
@@ -170,6 +171,20 @@ def test_building_with_a_model_marks_only_what_it_answered(
     senses = {(synset.lemmas[0], synset.part): (synset.name,) for synset in synsets}
     small = WordNet({synset.name: synset for synset in synsets}, senses, "test")
     monkeypatch.setattr("pipeline.lexicons.building.read_wordnet", lambda where: small)
+
+
+def sources_of(folder: Path) -> dict[str, str]:
+    """The source of each term of built lexicons."""
+    built = load_lexicons(folder)
+    lexicons = (built.objects, built.attributes, built.relations)
+    return {term.term: term.source for lexicon in lexicons for term in lexicon.terms}
+
+
+@pytest.mark.usefixtures("small_wordnet")
+def test_building_with_a_model_marks_only_what_it_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real command, a WordNet of thirty words, and a server on this machine: each term's source is true."""
 
     def answer(body: dict[str, Any]) -> Answer:
         prompt = body["messages"][0]["content"]
@@ -187,16 +202,58 @@ def test_building_with_a_model_marks_only_what_it_answered(
         assert CliRunner().invoke(app, [*command, *model, *cache]).exit_code == 0
     assert len(server.bodies) == 3
     assert (tmp_path / "out" / "objects.csv").read_bytes() == bytes_made
-    lexicons = load_lexicons(tmp_path / "out")
-    sources = {
-        term.term: term.source
-        for lexicon in (lexicons.objects, lexicons.attributes, lexicons.relations)
-        for term in lexicon.terms
-    }
+    sources = sources_of(tmp_path / "out")
     assert {term for term, source in sources.items() if source == "llm"} == {
         "theodolite",
         "crenelated",
         "kayak",
     }
-    assert all(sources.get(term, "wordnet") == "wordnet" for term in ("lamp", "red", "chase"))
-    assert lexicons.manifest["llm"]["cached"] == 3
+    assert {sources.get(term, "wordnet+llm") for term in ("lamp", "red", "chase")} == {"wordnet+llm"}
+    assert load_lexicons(tmp_path / "out").manifest["llm"]["cached"] == 3
+
+
+def record(folder: Path) -> Path:
+    """A folder of recorded replies."""
+    folder.mkdir()
+    for lexicon, about in (("objects", "nouns"), ("attributes", "adjectives"), ("relations", "verbs")):
+        row = {"prompt": "?", "reply": json.dumps({"terms": REPLIES[about]})}
+        (folder / f"{lexicon}.jsonl").write_text(json.dumps(row) + "\n")
+    return folder
+
+
+@pytest.mark.usefixtures("small_wordnet")
+def test_building_with_recorded_replies_needs_no_key_and_gives_the_same_bytes_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    replies = record(tmp_path / "replies")
+    for out in ("one", "two"):
+        command = [
+            "build-lexicons",
+            "--out",
+            str(tmp_path / out),
+            "--size",
+            "5",
+            "--llm-replies",
+            str(replies),
+        ]
+        done = CliRunner().invoke(app, command)
+        assert done.exit_code == 0, done.output
+        assert "no LLM" not in done.output
+    sources = sources_of(tmp_path / "one")
+    assert {term for term, source in sources.items() if source == "llm"} == {
+        "theodolite",
+        "crenelated",
+        "kayak",
+    }
+    described = load_lexicons(tmp_path / "one").manifest["llm"]
+    assert (described["replies"], sorted(described["files"])) == (
+        3, ["attributes.jsonl", "objects.jsonl", "relations.jsonl"],
+    )  # fmt: skip
+    for file in (tmp_path / "one").iterdir():
+        assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
+
+
+def test_recorded_replies_or_a_model_but_not_both(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not both"):
+        LexiconOptions(out=tmp_path, llm=LlmOptions(model="m"), llm_replies=tmp_path)

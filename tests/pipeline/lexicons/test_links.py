@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from pipeline.lexicons.candidates import Candidate, read_groups, read_rows, read_sections
+from pipeline.lexicons.candidates import LISTS, Candidate
 from pipeline.lexicons.dimensions import Kind, contrasting_attributes, dimensions_of
 from pipeline.lexicons.links import compatible_prepositions, compatible_verbs
 from pipeline.lexicons.loading import Lexicon, Lexicons, load_lexicons
@@ -20,7 +20,7 @@ def terms(lexicon: Lexicon, rows: int) -> set[str]:
 
 
 def test_prepositions_that_may_hold_together_are_groups_and_go_both_ways() -> None:
-    groups = {group for _, group, _ in read_rows("prepositions.csv")}
+    groups = {group for _, group, _ in LISTS.rows("prepositions.csv")}
     pairs = compatible_prepositions()
     assert set(pairs) <= groups
     for group, others in pairs.items():
@@ -63,14 +63,14 @@ def test_verbs_of_one_moment(verb: str, may_be_true: list[str], cannot: list[str
 
 
 def test_every_dimension_is_made_of_kinds_and_dimensions() -> None:
-    rows = read_rows("attribute_dimensions.csv")
+    rows = LISTS.rows("attribute_dimensions.csv")
     names = {name for name, *_ in rows}
     assert len(names) == len(rows)
     for _, possible, excludes, _, _ in rows:
         assert set(possible.split()) <= set(get_args(Kind))
         assert set(excludes.split()) <= names
     for file in ("adjectives.txt", "participles.txt", "gerunds.txt", "materials.txt"):
-        assert set(read_sections(file)) <= names | {"compound"}
+        assert set(LISTS.sections(file)) <= names | {"compound"}
     for name, _, excludes, _, _ in rows:
         for other in excludes.split():
             back = next(others for each, _, others, _, _ in rows if each == other)
@@ -122,7 +122,7 @@ def test_contrasts_are_of_the_same_dimension(
 
 
 def test_no_colour_replaces_another_of_its_family() -> None:
-    families = read_groups("compatible_attributes.txt")
+    families = LISTS.groups("compatible_attributes.txt")
     assert all(len(set(family)) == len(family) > 1 for family in families)
     candidates = [Candidate(term=word, kind="adjective", synset="", base=word) for word in ("red", "green")]
     assert contrasting_attributes(candidates)["red"] >= {"green"}

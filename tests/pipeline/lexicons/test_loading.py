@@ -11,7 +11,7 @@ from places import REAL_DATA
 
 from pipeline.errors import UserError
 from pipeline.lexicons.building import LexiconOptions, build_lexicons
-from pipeline.lexicons.candidates import WORD_LISTS, read_block_list, read_rows
+from pipeline.lexicons.candidates import LISTS
 from pipeline.lexicons.inflection import article, is_plural, plural, verb_forms
 from pipeline.lexicons.loading import (
     BANDS,
@@ -23,6 +23,7 @@ from pipeline.lexicons.loading import (
     default_folder,
     load_lexicons,
 )
+from pipeline.word_lists import read_block_list
 
 WORDNET = REAL_DATA / "wordnet30/nltk_data.tar.xz"
 
@@ -44,7 +45,7 @@ def test_three_thousand_terms_in_even_bands(lexicons: Lexicons) -> None:
 
 
 def test_every_row_is_whole(lexicons: Lexicons) -> None:
-    blocked = read_block_list([WORD_LISTS / "blocked_everywhere.txt"])
+    blocked = read_block_list([LISTS.folder / "blocked_everywhere.txt"])
     for lexicon in each(lexicons):
         for term in lexicon.terms:
             assert term.term_id == f"{ID_PREFIX[lexicon.name]}:{term.term.replace(' ', '-')}"
@@ -66,7 +67,7 @@ def test_no_duplicates_by_lemma(lexicons: Lexicons) -> None:
 
 def test_objects_have_plurals_and_relations_have_verb_forms(lexicons: Lexicons) -> None:
     assert sum(bool(term.forms[1]) for term in lexicons.objects.terms) > 2_500
-    prepositions = {term for term, _, _ in read_rows("prepositions.csv")}
+    prepositions = {term for term, _, _ in LISTS.rows("prepositions.csv")}
     for term in lexicons.relations.terms:
         assert all(term.forms)
         if term.kind == "preposition":

@@ -1,31 +1,15 @@
 """The benchmarks' scorer, and the hand-checked captions as a test set: precision and coverage may not fall."""
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-from places import REAL_DATA, ROOT
 
+from benchmarks import graph_scores as scores
+from benchmarks.judged_captions import judge, read_judged
+from pipeline.scene_graphs.parser import CaptionParser
 from pipeline.schema import Attribute, Entity, Relation, SceneGraph
 
 JUDGED = Path(__file__).parent / "judged_relations.json"
-NEEDS_DATA = pytest.mark.skipif(not REAL_DATA.exists(), reason="the real data is not beside the project")
-
-
-def load_benchmark(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-scores = load_benchmark("graph_scores")
-judged_captions = load_benchmark("judged_captions")
 
 
 def test_gold_tuples_are_normalised() -> None:
@@ -63,11 +47,8 @@ def test_score_is_micro_averaged() -> None:
     assert (total.precision, total.recall, total.f1) == (2 / 4, 2 / 3, 4 / 7)
 
 
-@pytest.mark.data
-@NEEDS_DATA
 def test_hand_checked_captions() -> None:
-    captions = judged_captions.read_judged(JUDGED, data=REAL_DATA)
-    found = judged_captions.judge(captions, judged_captions.CaptionParser())
+    found = judge(read_judged(JUDGED), CaptionParser())
     assert found.num_captions == 200
     assert found.num_with_relation >= 0.85 * found.num_captions
     assert found.precision >= 0.83, str(found)

@@ -5,7 +5,7 @@ import pytest
 from pipeline.scene_graphs.building import build_graph, join_graphs
 from pipeline.scene_graphs.dependency_trees import Tree
 from pipeline.scene_graphs.parser import CaptionParser
-from pipeline.scene_graphs.rules import RULES
+from pipeline.scene_graphs.rules import RULES, RULES_BY_NAME
 from pipeline.schema import NO_ENTITY, SceneGraph
 
 EXAMPLES = [
@@ -106,3 +106,10 @@ def test_joined_graphs_keep_their_own_relations() -> None:
     )
     joined = join_graphs([build_graph(tree), build_graph(tree, offset=20)])
     assert [(relation.subject, relation.object) for relation in joined.relations] == [(0, 1), (2, 3)]
+
+
+def test_the_table_says_what_else_is_known_of_a_rule() -> None:
+    assert list(RULES_BY_NAME) == [rule.name for rule in RULES]
+    assert {rule.name for rule in RULES if rule.has_object} == {"verb_object", "copula", "relative_object"}
+    assert RULES_BY_NAME["passive_agent"].subject_after == "by"
+    assert RULES_BY_NAME["possessive"].lemma == "have"
