@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import cache, wraps
 from importlib import import_module
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 import typer.main
@@ -47,13 +47,16 @@ def from_options(
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         hints = get_type_hints(function, include_extras=True)
         plain = inspect.signature(function).parameters
-        groups = {name: hints[name] for name in plain if is_dataclass(hints[name])}
+        groups = {name: group for name in plain if (group := _group_of(hints[name]))}
         choices = {name: mark for name in plain if (mark := _one_of(hints[name]))}
         parameters: list[inspect.Parameter] = []
         for name, parameter in plain.items():
             if name in groups:
                 own = {*plain} - {*groups, *choices}
-                parameters += _options_of(groups[name], omit=omit, own=own, defaults=defaults or {})
+                wanted = is_dataclass(hints[name])
+                parameters += _options_of(
+                    groups[name], omit=omit, own=own, defaults=defaults or {}, wanted=wanted
+                )
             elif name in choices:
                 parameters += _options_of_all(choices[name].classes)
             else:
@@ -63,8 +66,7 @@ def from_options(
         def command(**given: Any) -> Any:
             arguments = {name: given[name] for name in plain if name in given}
             for name, group in groups.items():
-                taken = {_name(field): field.name for field in fields(group) if field.name not in omit}
-                arguments[name] = group(**{taken[key]: given[key] for key in given if key in taken})
+                arguments[name] = _build(group, given, omit=omit, wanted=is_dataclass(hints[name]))
             for name, mark in choices.items():
                 known = {field.name for options in mark.classes.values() for field in fields(options)}
                 chosen = {key: given[key] for key in known if given[key] is not None}
@@ -79,12 +81,34 @@ def from_options(
     return decorate
 
 
+def _group_of(hint: Any) -> Any:
+    """The dataclass of a parameter that is one, or one or None; None for any other."""
+    return next((kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)), None)
+
+
+def _build(group: Any, given: Mapping[str, Any], *, omit: Collection[str], wanted: bool) -> Any:
+    """The dataclass from what was given; None where it is not `wanted` and lacks what it must have."""
+    values = {}
+    for field in fields(group):
+        if field.name in omit or _name(field) not in given:
+            continue
+        value = given[_name(field)]
+        if value is None and _required(field) and not wanted:
+            return None
+        values[field.name] = tuple(value) if isinstance(value, list) else value
+    return group(**values)
+
+
+def _required(field: Field[Any]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
+
+
 def _one_of(hint: Any) -> OneOf | None:
     return next((mark for mark in get_args(hint)[1:] if isinstance(mark, OneOf)), None)
 
 
 def _options_of(
-    group: Any, *, omit: Collection[str], own: Collection[str], defaults: Mapping[str, Any]
+    group: Any, *, omit: Collection[str], own: Collection[str], defaults: Mapping[str, Any], wanted: bool
 ) -> Iterator[inspect.Parameter]:
     hints, helps = get_type_hints(group), field_docs(group)
     for field in fields(group):
@@ -93,6 +117,11 @@ def _options_of(
         default = defaults.get(field.name, field.default)
         option: dict[str, Any] = {"help": helps[field.name]}
         kind = hints[field.name]
+        if default is MISSING and not wanted:
+            default, kind = None, kind | None
+        if get_origin(kind) is tuple:  # any number of values
+            default, kind = [], list[get_args(kind)[0]]  # type: ignore[misc]
+            option["show_default"] = False
         if word := field.metadata.get("none"):  # what None is called where it is not the default
             option |= {"parser": _number_or(word, field.name), "metavar": f"INTEGER|{word}"}
             kind = Any

@@ -42,11 +42,9 @@ csv.field_size_limit(2**27)
 
 
 @dataclass(frozen=True, kw_only=True)
-class InputOptions:
-    """What to read, and how."""
+class ReadOptions:
+    """How captions are read."""
 
-    input: str
-    """File, folder, glob or brace pattern ('a/{00000..00009}.tar'); several joined with ::"""
     format: str | None = None
     """webdataset, parquet, cc3m, csv, coco or jsonl. Default: detected from the file names."""
     caption_column: str | None = None
@@ -55,6 +53,14 @@ class InputOptions:
     def __post_init__(self) -> None:
         if self.format is not None and self.format not in FORMATS:
             raise UserError(f"unknown format {self.format!r}; one of: {', '.join(FORMATS)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputOptions(ReadOptions):
+    """What to read, and how."""
+
+    input: str
+    """File, folder, glob or brace pattern ('a/{00000..00009}.tar'); several joined with ::"""
 
 
 @dataclass(frozen=True, kw_only=True)

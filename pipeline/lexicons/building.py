@@ -55,19 +55,19 @@ class LexiconOptions:
     """What `pipeline build-lexicons` is told."""
 
     out: Path
-    """Folder the lexicons are written to."""
+    """Output folder."""
     size: int = 3_000
     """Terms per lexicon."""
     wordnet: str = "auto"
-    """"auto", or a folder or tar archive with WordNet's files."""
+    """'auto', or a folder or tar archive with WordNet's files."""
     block: tuple[Path, ...] = ()
-    """Files with further words that must not become terms."""
+    """File of words that must not become terms; may be given again."""
     llm: LlmOptions | None = None
     """A language model to ask for further terms; None takes WordNet's alone."""
     llm_replies: Path | None = None
-    """A folder of a model's recorded replies (`llm/recorded.py`), in the place of asking one."""
+    """Folder of a model's recorded replies, in the place of asking one: no key, no network."""
     llm_terms: int = 3_000
-    """About so many terms the model is asked for, per lexicon."""
+    """About so many terms a model is asked for, per lexicon."""
     seed: int = 0
     """Chooses among candidates where a band has more than it needs."""
 

@@ -38,19 +38,30 @@ CHARACTERS_PER_TOKEN: Final = 3
 class LlmOptions:
     """Which model is asked, and how much it may cost. The key comes from OPENAI_API_KEY alone."""
 
-    model: str
-    base_url: str | None = None
-    """The server; None takes OPENAI_BASE_URL or OpenAI's own."""
-    cache: Path = Path("llm-cache.sqlite")
-    """Replies and what the server refused; keep it, and a rerun is free."""
-    prices: Path = PROMPTS / "prices.json"
+    model: str = field(metadata={"name": "llm_model"})
+    """Ask this model for terms, too (the key comes from OPENAI_API_KEY). Default: WordNet alone."""
+    base_url: str | None = field(default=None, metadata={"name": "llm_base_url"})
+    """Any OpenAI-compatible server. Default: OPENAI_BASE_URL, or OpenAI's own."""
+    cache: Path = field(default=Path("llm-cache.sqlite"), metadata={"name": "llm_cache"})
+    """Keeps every reply, and what the server refused: a rerun is free."""
+    prices: Path | None = None
+    """Price table (JSON). Default: the one that comes with the package; check it."""
     max_usd: float | None = None
+    """Stop before it costs more; what was paid is kept."""
     max_tokens: int | None = None
+    """Stop before it takes more tokens."""
     timeout_seconds: float = 60.0
-    batch: bool = False
-    """Hand all requests over at once (the batch API: slower, and at OpenAI half the price) and wait for the replies."""
+    """For one reply."""
+    batch: bool = field(default=False, metadata={"name": "llm_batch"})
+    """Hand all requests over at once (the batch API: slower, at OpenAI half the price); a rerun waits for the same
+    batch."""
     poll_seconds: float = 30.0
     """Between two looks at a batch."""
+
+    @property
+    def table(self) -> Path:
+        """The file that prices are looked up in."""
+        return self.prices or PROMPTS / "prices.json"
 
     def __post_init__(self) -> None:
         for name in ("max_usd", "max_tokens"):
@@ -59,7 +70,7 @@ class LlmOptions:
                 raise UserError(f"--{name.replace('_', '-')} {value}: give more than 0")
         if self.max_usd is not None and price_of(self) is None:
             raise UserError(
-                f"--max-usd: {self.prices} has no price for {self.model!r}; add it there or limit with --max-tokens"
+                f"--max-usd: {self.table} has no price for {self.model!r}; add it there or limit with --max-tokens"
             )
 
 
@@ -102,25 +113,25 @@ def estimate(options: LlmOptions, requests: list[Request]) -> dict[str, Any]:
     """What the requests would cost at most: calls, tokens and dollars (None without a price). Asks nothing."""
     tokens = [_tokens_at_most(request) for request in requests]
     given, taken = sum(given for given, _ in tokens), sum(taken for _, taken in tokens)
-    checked = read_json(options.prices).get("checked")
+    checked = read_json(options.table).get("checked")
     return {
         "model": options.model,
         "calls": len(requests),
         "input_tokens": given,
         "output_tokens": taken,
         "usd": _usd(options, given, taken),
-        "prices": f"{options.prices.name}, {f'checked {checked}' if checked else 'not checked against a price list'}",
+        "prices": f"{options.table.name}, {f'checked {checked}' if checked else 'not checked against a price list'}",
     }
 
 
 def price_of(options: LlmOptions) -> dict[str, float] | None:
     """Dollars per million tokens of input and output, from the price file."""
     try:
-        prices = read_json(options.prices).get("models", {}).get(options.model)
+        prices = read_json(options.table).get("models", {}).get(options.model)
         return None if prices is None else {name: float(prices[name]) for name in ("input", "output")}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f'--prices {options.prices}: not a price table ({{"models": {{NAME: {{"input": USD, "output": USD}}}}}})'
+            f'--prices {options.table}: not a price table ({{"models": {{NAME: {{"input": USD, "output": USD}}}}}})'
         ) from error
 
 

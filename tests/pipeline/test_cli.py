@@ -45,7 +45,7 @@ def test_no_module_of_the_pipeline_imports_torch() -> None:
         (["augment-captions", "{tsv}", "--out", "{out}", "--negatives", "ten"], 2, "a valid integer"),
         (["augment-captions", "{tsv}", "--out", "{out}", "--parser", "xx_no_such"], 1, "xx_no_such"),
         (["augment-captions", "{tsv}", "--out", "{out}", "--lexicons", "nowhere"], 1, "nowhere"),
-        (["augment-captions", "{tsv}", "--out", "{out}", "--hardness", "brutal"], 1, "hardness"),
+        (["augment-captions", "{tsv}", "--out", "{out}", "--hardness", "brutal"], 2, "hardness"),
         (["augment-captions", "{tsv}", "--out", "{out}", "--workers", "0"], 1, "at least 1"),
         (["augment-captions", "{tsv}"], 2, "--out"),
         (["query", "{out}", "SELECT 1"], 1, "no such folder"),
