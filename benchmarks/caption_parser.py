@@ -20,8 +20,8 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import spacy  # noqa: TID251
-from graph_scores import Score, score, triples
 
+from benchmarks.graph_scores import Score, score, triples
 from pipeline.caption_parser.corpus import SourceCaption, read_all
 from pipeline.scene_graphs.building import build_graph
 from pipeline.scene_graphs.parser import BUNDLED, BUNDLED_FOLDER, CaptionParser, to_tree

@@ -74,7 +74,7 @@ def read_judged(path: Path, *, data: Path) -> list[JudgedCaption]:
             raise ValueError(f"row {item['row']} of the captions is not the one that was judged")
         judged: dict[bool, set[Place]] = {True: set(), False: set()}
         for *place, right in item["relations"]:
-            judged[bool(right)].add(tuple(place))  # type: ignore[arg-type]
+            judged[bool(right)].add(tuple(place))
         found.append(JudgedCaption(text=text, right=frozenset(judged[True]), wrong=frozenset(judged[False])))
     return found
 

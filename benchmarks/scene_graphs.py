@@ -9,9 +9,8 @@ import argparse
 import csv
 from pathlib import Path
 
-from graph_scores import gold_tuples, graph_tuples, only, score, with_entities
-from judged_captions import judge, read_judged
-
+from benchmarks.graph_scores import gold_tuples, graph_tuples, only, score, with_entities
+from benchmarks.judged_captions import judge, read_judged
 from pipeline.caption_parser.corpus import read_cc3m
 from pipeline.scene_graphs.parser import CaptionParser
 

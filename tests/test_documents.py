@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import typer.main
-from places import ROOT
 
 from pipeline.cli import app as pipeline_app
+from tests.places import ROOT
 from trainer.cli import app as trainer_app
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -3,7 +3,6 @@ import subprocess
 import sys
 
 import pytest
-from places import REAL_DATA
 
 from pipeline.caption_parser.corpus import photo_number, plain, read_all, split_by_hash, split_gloss
 from pipeline.caption_parser.morphology import (
@@ -14,6 +13,7 @@ from pipeline.caption_parser.morphology import (
 )
 from pipeline.caption_parser.variants import TaggedCaption, as_web_text, collect_words, vary
 from pipeline.scene_graphs.parser import BUNDLED_FOLDER, CaptionParser
+from tests.places import REAL_DATA
 
 NUM_BYTES_ALLOWED = 6_000_000
 

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from places import REAL_DATA
 
 from pipeline.caption_parser import word_table
 from pipeline.caption_parser.corpus import read_cc3m
@@ -12,6 +11,7 @@ from pipeline.caption_parser.prediction import Prediction, interior, split_block
 from pipeline.caption_parser.word_table import WordTable
 from pipeline.scene_graphs.building import build_graph
 from pipeline.scene_graphs.parser import BUNDLED_FOLDER, CaptionParser, load_pipeline, to_tree
+from tests.places import REAL_DATA
 
 NLP, FOLDER = load_pipeline(str(BUNDLED_FOLDER))
 PREDICTION = Prediction(NLP, folder=FOLDER)

@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from places import REAL_DATA
 
 from pipeline.errors import UserError
 from pipeline.lexicons.building import LexiconOptions, build_lexicons
@@ -23,6 +22,7 @@ from pipeline.lexicons.loading import (
     default_folder,
     load_lexicons,
 )
+from tests.places import REAL_DATA
 
 WORDNET = REAL_DATA / "wordnet30/nltk_data.tar.xz"
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from places import REAL_DATA, ROOT
 
 from pipeline.schema import Attribute, Entity, Relation, SceneGraph
+from tests.places import REAL_DATA, ROOT
 
 JUDGED = Path(__file__).parent / "judged_relations.json"
 NEEDS_DATA = pytest.mark.skipif(not REAL_DATA.exists(), reason="the real data is not beside the project")

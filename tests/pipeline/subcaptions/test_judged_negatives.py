@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from places import REAL_DATA, ROOT
 
 from pipeline.lexicons.loading import load_lexicons
 from pipeline.scene_graphs.parser import CaptionParser
 from pipeline.schema import Caption
 from pipeline.subcaptions.making import SubcaptionOptions, make_subcaption
+from tests.places import REAL_DATA, ROOT
 
 JUDGED = Path(__file__).with_name("judged_negatives.json")
 BENCHMARK = ROOT / "benchmarks" / "subcaptions.py"

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from places import ROOT
 from torch import Tensor
 from torch.nn import functional
 
 from pipeline.demo.data import TEMPLATES, write_demo_data
+from tests.places import ROOT
 from trainer.checkpoint import FINAL_CONFIG, FINAL_WEIGHTS, save_weights, write_json
 from trainer.evals import evaluate_zero_shot, load_labelled
 from trainer.evals.labelled import LabelledBatch, LabelledImages

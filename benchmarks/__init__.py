@@ -1,0 +1,1 @@
+"""The commands behind the figures in docs/benchmarks.md: `python -m benchmarks.NAME`."""
