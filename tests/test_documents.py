@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +139,8 @@ def test_no_document_cites_a_page_that_is_not_here() -> None:
     assert [
         path.name for path in DOCUMENTS if re.search(r"house-style|shared/(?!data)", path.read_text("utf-8"))
     ] == []
+
+
+def test_findings_stand_under_their_day() -> None:
+    headings = re.findall(r"^## (.*)$", (ROOT / "docs" / "LOG.md").read_text("utf-8"), re.MULTILINE)
+    assert headings == sorted((date.fromisoformat(day).isoformat() for day in headings), reverse=True)
