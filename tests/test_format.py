@@ -3,6 +3,7 @@
 import json
 import re
 import tarfile
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from pipeline.stages import PipelineOptions, run_stages
 from tests.places import ROOT
 from tests.small_inputs import image_bytes, write_tar
 from trainer.attacks import KINDS
+from trainer.evals.evaluation import ClassScore, Evaluation, Share
+from trainer.evals.retrieval import Retrieval
 from trainer.manifests import FIELDS
 
 DOCUMENT = (ROOT / "docs" / "format.md").read_text("utf-8")
@@ -49,10 +52,10 @@ def described(title: str) -> list[tuple[str, str]]:
     return [(name, cells[0]) for found, cells in table(title, "column") for name in found]
 
 
-def flattened(fields: Any, *, before: str = "") -> list[tuple[str, str]]:
+def flattened(columns: Any, *, before: str = "") -> list[tuple[str, str]]:
     """Each column of an Arrow schema with its type, in the document's words; a struct's fields follow it."""
     found = []
-    for field in fields:
+    for field in columns:
         kind, inner = field.type, ()
         if pa.types.is_list(kind):
             inner = kind.value_type if pa.types.is_struct(kind.value_type) else ()
@@ -135,13 +138,13 @@ def test_fields_of_a_sample(out: Path) -> None:
     with tarfile.open(out / "shards/00000.tar") as tar:
         file = tar.extractfile("a.json")
         assert file is not None
-        fields = json.load(file)
+        content = json.load(file)
     ours = re.findall(r"`(\w+)`", section("shards/").split("\nOurs: ")[1].split(" as in ")[0])
     assert sorted(ours) == sorted(OWN_FIELDS)
-    flat = [name for name in fields if name.startswith(("pos_", "neg_"))]
+    flat = [name for name in content if name.startswith(("pos_", "neg_"))]
     assert flat == ["pos_0", *(f"neg_{n}" for n in range(10))]
-    assert set(fields) == {"url", *ours, *flat}
-    assert fields["caption"].encode() == CAPTION
+    assert set(content) == {"url", *ours, *flat}
+    assert content["caption"].encode() == CAPTION
 
 
 @pytest.mark.parametrize(("words", "cells"), table("JSON beside the data", "file"))
@@ -187,3 +190,9 @@ def test_kinds_of_triggers() -> None:
 
 def test_fields_of_a_data_manifest() -> None:
     assert set(names("A data manifest", "field")) == set(FIELDS)
+
+
+@pytest.mark.parametrize("record", [Share, ClassScore, Evaluation, Retrieval])
+def test_fields_of_the_evaluations(record: type) -> None:
+    told = re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", section("What evaluations write"))))
+    assert {field.name for field in fields(record)} <= set(told)
