@@ -49,7 +49,7 @@ def main() -> None:
     torch.set_num_threads(1)
     size = options.image_size
     triggers = {name: load_trigger(name, image_size=size) for name in PRESETS}
-    files = {Path(file).stem: load_trigger(file, image_size=size) for file in options.trigger}
+    files = {name_of(Path(file)): load_trigger(file, image_size=size) for file in options.trigger}
     if options.picture is not None:
         shown = {name: triggers[name] for name in SHOWN} | files
         picture = draw_triggers(shown, demo_scene(size))
@@ -69,6 +69,11 @@ def main() -> None:
     print(
         f"| sig in three nested loops | {loops:.1f} | | | |\n\nsig is {faster:,.0f} times as fast as its loops."
     )
+
+
+def name_of(file: Path) -> str:
+    """What a trigger's file is called in the table; never as a preset is."""
+    return file.name if file.stem in PRESETS else file.stem
 
 
 def measure(

@@ -115,6 +115,16 @@ def test_files_that_are_named_exist(path: Path) -> None:
     assert [name for name in sorted(named) if not any(ROOT.glob(name)) and name not in TO_COME] == []
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_benchmarks_have_the_options_that_are_shown(path: Path) -> None:
+    text = path.read_text("utf-8").replace("\\\n", " ")
+    for module, line in re.findall(r"python -m (benchmarks\.\w+)([^`\n]*)", text):
+        source = (ROOT / f"{module.replace('.', '/')}.py").read_text("utf-8")
+        own = line.split(" -- ")[0]  # behind it: the command's that the benchmark calls
+        lacking = [option for option in re.findall(r"--[\w-]+", own) if f'"{option}"' not in source]
+        assert lacking == [], f"{module} has no such option"
+
+
 def test_the_file_tree_is_the_one_that_is_there() -> None:
     """Each name of the tree exists, and each room stands in it."""
     (tree,) = re.findall(

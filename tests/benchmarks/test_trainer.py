@@ -41,6 +41,11 @@ def test_triggers() -> None:
     assert found["sig"]["psnr"] < found["badnet-fixed"]["psnr"]
 
 
+def test_a_file_takes_no_presets_place() -> None:
+    assert triggers.name_of(Path("a/ssba.safetensors")) == "ssba"
+    assert triggers.name_of(Path("a/sig.safetensors")) == "sig.safetensors"
+
+
 def test_sig_in_loops_is_the_trigger() -> None:
     scene_3HW = demo_scene(16)
     fast = load_trigger("sig-public", image_size=16).apply(scene_3HW[None])[0]
