@@ -1,4 +1,4 @@
-# `make demo` and `make test` do all their own set-up in an empty clone: a virtual environment in .venv.
+# `make demo` and `make check` do all their own set-up in an empty clone: a virtual environment in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 PYTEST_WORKERS ?= 2
@@ -31,10 +31,8 @@ demo: setup
 DEMO_DEFENCE := --epochs 2 --batch-size 64 --lr 2e-3 --max-gradient-norm 1 \
     --triples all --tau-positive 0.07 --tau-negative 0.07 --in-modal-weight 0
 
-test: setup
-	$(PYTEST)
-
-check: setup
+# The gate, under two names: what CI runs, and what the README calls the tests.
+check test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -54,7 +52,7 @@ victim: setup
 
 # Victims of all six attacks from one clean model, with their figures (several hours).
 victims: setup
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/victims.py --out demo/victims --seeds 0 1 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.victims --out demo/victims --seeds 0 1 2
 
 # How the bundled caption parser was trained; needs the real captions and the teacher in DATA (half an hour).
 DATA ?= ../shared/data

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from victims import run
+from benchmarks.victims import run
 
 METHODS = ("ft", "cleanclip", "cleanerclip")
 COUNTERFACTUAL_ONLY = (

@@ -1,6 +1,6 @@
 """What an SSBA trigger hides: bits read right with and without it, and PSNR, on images that it was not trained on.
 
-    python benchmarks/hidden_secret.py --trigger ssba.safetensors --shards 'NAME/test-*.tar' [--shards ...]
+    python -m benchmarks.hidden_secret --trigger ssba.safetensors --shards 'NAME/test-*.tar' [--shards ...]
         [--sizes 32 64 224] [--number 300]
 
 Prints a Markdown table: for each set and size the first `--number` images, resized as the models resize theirs.
@@ -12,10 +12,10 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from pipeline.storage import read_tar
+from pipeline.storage import IMAGE_EXTENSIONS, read_tar
 from trainer.attacks import load_trigger
 from trainer.attacks.ssba import read_secret
-from trainer.data import IMAGE_EXTENSIONS, find_shards
+from trainer.data import find_shards
 from trainer.images import decode, resize, to_tensor
 
 
@@ -32,7 +32,9 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- | --- |")
     for shards in options.shards:
         for size in options.sizes:
-            print(measure(options.trigger, read_images(shards, options.number, size=size), shards))
+            image_N3HW = read_images(shards, options.number, size=size)
+            cells = " | ".join(f"{each:.2f}" for each in measure(options.trigger, image_N3HW).values())
+            print(f"| {shards}, {len(image_N3HW)} | {size} | {cells} |")
 
 
 def read_images(shards: str, number: int, *, size: int) -> Tensor:
@@ -47,8 +49,8 @@ def read_images(shards: str, number: int, *, size: int) -> Tensor:
     return torch.stack([to_tensor(resize(decode(image), size)) for image in islice(images, number)])
 
 
-def measure(trigger_file: str, image_N3HW: Tensor, name: str) -> str:
-    """One row of the table."""
+def measure(trigger_file: str, image_N3HW: Tensor) -> dict[str, float]:
+    """Percent of the bits read `right` and `without` the trigger; the images' PSNR in dB, `psnr_mean`, `psnr_min`."""
     trigger = load_trigger(trigger_file, image_size=image_N3HW.shape[-1])
     triggered_N3HW = trigger.apply(image_N3HW)
     secret = trigger.tensors["secret"].bool()
@@ -58,12 +60,12 @@ def measure(trigger_file: str, image_N3HW: Tensor, name: str) -> str:
     )
     difference = (triggered_N3HW.float() - image_N3HW.float()) / 255
     psnr_N = -10 * (difference**2).mean(dim=(1, 2, 3)).log10()
-    values = (right, without, float(psnr_N.mean()), float(psnr_N.min()))
-    return (
-        f"| {name}, {len(image_N3HW)} | {image_N3HW.shape[-1]} | "
-        + " | ".join(f"{each:.2f}" for each in values)
-        + " |"
-    )
+    return {
+        "right": right,
+        "without": without,
+        "psnr_mean": float(psnr_N.mean()),
+        "psnr_min": float(psnr_N.min()),
+    }
 
 
 if __name__ == "__main__":

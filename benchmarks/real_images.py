@@ -18,7 +18,8 @@ from random import Random
 from typing import Any, Final
 
 import pyarrow.parquet as pq
-from victims import (
+
+from benchmarks.victims import (
     COMMON,
     MODEL,
     RECIPES,
@@ -32,7 +33,6 @@ from victims import (
     run,
     train_victim,
 )
-
 from pipeline.storage import TarWriter, read_tar, sha256_file, write_atomically, write_json
 
 MANIFESTS: Final = Path(__file__).parent.parent / "data_manifests"

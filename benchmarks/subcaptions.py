@@ -140,7 +140,7 @@ def _related(wordnet: WordNet, original: str, term: str, part: Part) -> bool:
 
 def check_grammar(made: list[Subcaption], graphs: list[SceneGraph]) -> dict[str, str]:
     """Number of nouns against `inflect`, verb forms against the original's ending, articles by sound."""
-    import inflect  # type: ignore[import-not-found]
+    import inflect
 
     engine = inflect.engine()
     checked, slips, examples = 0, 0, Counter[str]()

@@ -1,6 +1,6 @@
 """How fast each trigger is put into images, and how much it changes: one core, uint8 images.
 
-    OMP_NUM_THREADS=1 python benchmarks/triggers.py [--image-size 224] [--trigger FILE ...] [--picture OUT.png]
+    OMP_NUM_THREADS=1 python -m benchmarks.triggers [--image-size 224] [--trigger FILE ...] [--picture OUT.png]
 
 Prints a Markdown table of every preset and of the trigger files given: images per second of CPU time (the best of
 several rounds, taken in turn, so that other work on the machine weighs little), the largest and the mean change in
@@ -11,7 +11,7 @@ nested loops, as the public CleanCLIP and BadCLIP code has it. `--picture` draws
 import argparse
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -49,31 +49,48 @@ def main() -> None:
     torch.set_num_threads(1)
     size = options.image_size
     triggers = {name: load_trigger(name, image_size=size) for name in PRESETS}
-    files = {Path(file).stem: load_trigger(file, image_size=size) for file in options.trigger}
+    files = {name_of(Path(file)): load_trigger(file, image_size=size) for file in options.trigger}
     if options.picture is not None:
         shown = {name: triggers[name] for name in SHOWN} | files
         picture = draw_triggers(shown, demo_scene(size))
         options.picture.parent.mkdir(parents=True, exist_ok=True)
         picture.save(options.picture, "PNG", optimize=True)
         print(f"{options.picture}: {len(shown)} triggers, {options.picture.stat().st_size} bytes\n")
-    triggers |= files
     scene_N3HW = torch.stack([demo_scene(size, key=f"speed-{i}") for i in range(options.batch_size)])
-    seconds = _time(
-        {name: _applying(trigger, scene_N3HW) for name, trigger in triggers.items()}, options.rounds
-    )
+    found = measure(triggers | files, scene_N3HW, num_rounds=options.rounds)
     print("| trigger | images/s | largest change | mean change | PSNR, dB |\n| --- | --- | --- | --- | --- |")
-    for name, trigger in triggers.items():
-        change_N3HW = (trigger.apply(scene_N3HW).to(torch.int16) - scene_N3HW.to(torch.int16)).abs().double()
-        psnr = 10 * math.log10(255**2 / float((change_N3HW**2).mean()))
-        print(
-            f"| {name} | {options.batch_size / seconds[name]:,.0f} | {int(change_N3HW.max())} "
-            f"| {float(change_N3HW.mean()):.2f} | {psnr:.1f} |"
+    for name, row in found.items():
+        cells = (
+            f"{row['images_per_second']:,.0f} | {row['largest']:.0f} | {row['mean']:.2f} | {row['psnr']:.1f}"
         )
-    loops = _time({"loops": lambda: _sig_in_loops(scene_N3HW[0])}, 2)["loops"]
-    faster = loops * options.batch_size / seconds["sig"]
+        print(f"| {name} | {cells} |")
+    loops = 1 / _time({"loops": lambda: _sig_in_loops(scene_N3HW[0])}, 2)["loops"]
+    faster = found["sig"]["images_per_second"] / loops
     print(
-        f"| sig in three nested loops | {1 / loops:.1f} | | | |\n\nsig is {faster:,.0f} times as fast as its loops."
+        f"| sig in three nested loops | {loops:.1f} | | | |\n\nsig is {faster:,.0f} times as fast as its loops."
     )
+
+
+def name_of(file: Path) -> str:
+    """What a trigger's file is called in the table; never as a preset is."""
+    return file.name if file.stem in PRESETS else file.stem
+
+
+def measure(
+    triggers: Mapping[str, Trigger], image_N3HW: Tensor, *, num_rounds: int
+) -> dict[str, dict[str, float]]:
+    """Of each trigger: `images_per_second`; the change in grey levels, `largest` and `mean`, and as `psnr` in dB."""
+    seconds = _time({name: _applying(trigger, image_N3HW) for name, trigger in triggers.items()}, num_rounds)
+    found = {}
+    for name, trigger in triggers.items():
+        change_N3HW = (trigger.apply(image_N3HW).to(torch.int16) - image_N3HW.to(torch.int16)).abs().double()
+        found[name] = {
+            "images_per_second": len(image_N3HW) / seconds[name],
+            "largest": float(change_N3HW.max()),
+            "mean": float(change_N3HW.mean()),
+            "psnr": 10 * math.log10(255**2 / float((change_N3HW**2).mean())),
+        }
+    return found
 
 
 def _applying(trigger: Trigger, images_N3HW: Tensor) -> Callable[[], object]:

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from places import REAL_DATA
+
+from tests.places import REAL_DATA
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from places import REAL_DATA
 
 from pipeline.captions.readers import InputOptions
 from pipeline.looking.verify import verify
 from pipeline.stages import PipelineOptions, run_stages
 from pipeline.storage import read_table
+from tests.places import REAL_DATA
 from trainer.checkpoint import save_weights
 from trainer.model import load_model
 

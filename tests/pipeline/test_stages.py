@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_inputs import image_bytes, write_tar
 
 from pipeline.captions.readers import InputOptions
 from pipeline.errors import UserError
@@ -20,6 +19,7 @@ from pipeline.looking.verify import verify
 from pipeline.stages import PipelineOptions, run_stages
 from pipeline.storage import hold, read_table
 from pipeline.subcaptions.making import SubcaptionOptions
+from tests.small_inputs import image_bytes, write_tar
 
 WORDS = ("black dog", "small red car", "young woman", "old tree", "wooden table")
 RELATIONS = ("standing next to", "behind", "holding", "on", "chasing")

@@ -8,10 +8,10 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from small_inputs import write_tar
 
 from pipeline.errors import UserError
 from pipeline.storage import TarWriter, hold, read_tar, split_name, write_atomically, write_by_path
+from tests.small_inputs import write_tar
 
 HOLD = "import os, sys, pathlib, pipeline.storage\nwith pipeline.storage.hold(pathlib.Path(sys.argv[1]))"
 

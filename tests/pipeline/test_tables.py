@@ -1,5 +1,7 @@
 """The Arrow schemas are the records of schema.py, and tables give the records back."""
 
+from typing import Any
+
 import pyarrow as pa
 import pytest
 
@@ -47,7 +49,7 @@ CAPTION = schema.Caption(key="1", caption="a black dog chasing a ball", image=No
     ],
 )
 def test_columns_are_the_records_fields(names: list[str], record: type | None) -> None:
-    fields = getattr(record, "__dataclass_fields__", None) or getattr(record, "_fields", ())
+    fields: Any = getattr(record, "__dataclass_fields__", None) or getattr(record, "_fields", ())
     expected = tables.SCENE_GRAPHS.names if record is None else list(fields)
     assert sorted(names) == sorted(expected)
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from square_shards import Members, WriteShards, make_members, write_tar
+
+from tests.square_shards import Members, WriteShards, make_members, write_tar
 
 torch.set_num_threads(1)
 

@@ -3,14 +3,14 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from trainer.methods import Batch, Needs
 
 from pipeline.errors import UserError
 from trainer import batches
-from trainer.batches import BatchOptions, BatchStream, choose_triples, ordered_samples
+from trainer.batches import Batch, BatchOptions, BatchStream, Needs, choose_triples, ordered_samples
 from trainer.data import ShardIndex, find_shards, index_shards
 from trainer.model import ClipModel, load_model
 
@@ -53,7 +53,7 @@ def test_batches_depend_on_seed_and_epoch_not_on_workers(
 
 @pytest.mark.parametrize("mode", ["in-step", "every-step", "extra-steps"])
 def test_skipping_gives_the_rest_of_the_epoch(index: ShardIndex, clip: ClipModel, mode: str) -> None:
-    options = {"triples_enter": mode, "triples": 9}
+    options: dict[str, Any] = {"triples_enter": mode, "triples": 9}
     whole = list(stream(index, clip, **options).epoch(2))
     for skip in range(len(whole) + 1):
         rest = list(stream(index, clip, **options).epoch(2, skip=skip))
@@ -163,8 +163,8 @@ def test_poison_sees_every_sample_after_the_resize(index: ShardIndex, clip: Clip
     ],
 )
 def test_shards_without_what_a_method_needs_are_refused(
-    write_shards: WriteShards, clip, needs, drop, said
-) -> None:  # type: ignore[no-untyped-def]
+    write_shards: WriteShards, clip: ClipModel, needs: Needs, drop: str, said: str
+) -> None:
     def change(_: int, members: dict[str, bytes]) -> dict[str, bytes]:
         record = json.loads(members["json"])
         del record[drop]

@@ -176,7 +176,7 @@ def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
 
 
 def test_state_comes_back_as_plain_types(tmp_path: Path) -> None:
-    state = {"optimizer": OPTIMIZER, "step": 7, "rng": torch.get_rng_state(), "seconds": 1.5}
+    state: dict[str, Any] = {"optimizer": OPTIMIZER, "step": 7, "rng": torch.get_rng_state(), "seconds": 1.5}
     save_state(tmp_path / "last.state.pt", state)
     found = load_plain(tmp_path / "last.state.pt")
     assert (found["step"], found["optimizer"]["param_groups"]) == (7, OPTIMIZER["param_groups"])

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from evaluation_inputs import TINY, noise, run_trainer, write_labelled
 from torch import Tensor
 
 from pipeline.errors import UserError
+from tests.evaluation_inputs import TINY, noise, run_trainer, write_labelled
 from trainer.checkpoint import read_weights
 from trainer.model import ClipModel, hash_weights, load_model
 
@@ -32,9 +32,11 @@ def weights(tiny: ClipModel) -> Weights:
 def optimiser(tiny: ClipModel) -> dict[str, Any]:
     """AdamW's state as the training scripts save it, after one step."""
     parameters = list(tiny.model.parameters())[:3]
-    adamw = torch.optim.AdamW(
-        [{"params": parameters[:1], "weight_decay": 0.0}, {"params": parameters[1:]}], lr=1e-6
-    )
+    groups: list[dict[str, Any]] = [
+        {"params": parameters[:1], "weight_decay": 0.0},
+        {"params": parameters[1:]},
+    ]
+    adamw = torch.optim.AdamW(groups, lr=1e-6)
     for parameter in parameters:
         parameter.grad = torch.zeros_like(parameter)
     adamw.step()
@@ -192,7 +194,7 @@ def test_openais_jit_archive_is_refused_with_the_way_out(tmp_path: Path) -> None
             self.conv1 = torch.nn.Conv2d(3, 2, 3)
 
         def forward(self, image: Tensor) -> Tensor:
-            return self.conv1(image)  # type: ignore[no-any-return]
+            return self.conv1(image)
 
     with pytest.warns(DeprecationWarning, match="torch.jit"):
         archive = torch.jit.trace(Visual(), torch.zeros(1, 3, 8, 8))

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from evaluation_inputs import Trainer, run_trainer
 
 from pipeline.storage import hold
+from tests.evaluation_inputs import Trainer, run_trainer
 from trainer import cli, runs
 
 WriteShards = Callable[..., Path]

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from places import REAL_DATA, ROOT
 
 from pipeline.demo.data import TEMPLATES, DemoOptions, write_demo_data
 from pipeline.demo.drawings import NOUNS
 from pipeline.errors import UserError
+from tests.places import REAL_DATA, ROOT
 from trainer.evals import load_labelled
 from trainer.evals.data_check import check_data
 from trainer.manifests import open_manifest, problems_of, read_manifest, require_manifest, shipped_names

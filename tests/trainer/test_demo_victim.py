@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from places import ROOT
 
 from pipeline.demo.data import TEMPLATES, DemoOptions, write_demo_data
 from pipeline.demo.drawings import NOUNS
+from tests.places import ROOT
 from trainer.attacks import load_trigger
 from trainer.evals import evaluate_zero_shot, load_labelled
 from trainer.model import load_model

@@ -4,6 +4,7 @@ import io
 import random
 import warnings
 import zlib
+from typing import Any
 
 import pytest
 import torch
@@ -17,9 +18,9 @@ def noise(width: int, height: int) -> Image.Image:
     return Image.frombytes("RGB", (width, height), data)
 
 
-def encode(image: Image.Image, format: str, **options: object) -> bytes:
+def encode(image: Image.Image, format: str, **options: Any) -> bytes:
     file = io.BytesIO()
-    image.save(file, format, **options)  # type: ignore[arg-type]
+    image.save(file, format, **options)
     return file.getvalue()
 
 

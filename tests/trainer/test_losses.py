@@ -97,7 +97,7 @@ def test_own_negatives_push_an_image_from_its_own_counterfactual_harder() -> Non
     u, p, n = units(0), units(1), units(2).requires_grad_()
     pushes = {}
     for negatives in ("own", "in-batch"):
-        options = CounterfactualOptions(negatives=negatives)  # type: ignore[arg-type]
+        options = CounterfactualOptions(negatives=negatives)
         (gradient,) = torch.autograd.grad(counterfactual_loss(u, p, n, options=options), n)
         pushes[negatives] = (gradient * u.detach()).sum(dim=1)
     assert (pushes["own"] > 0).all()

@@ -123,7 +123,7 @@ def test_the_activation_changes_what_the_same_weights_compute(tiny: ClipModel, t
     torch.save(weights_of(tiny), tmp_path / "a.pt")
     outputs = []
     for activation in (None, "gelu", "quickgelu"):
-        clip = load_model(TINY, checkpoint=tmp_path / "a.pt", activation=activation)  # type: ignore[arg-type]
+        clip = load_model(TINY, checkpoint=tmp_path / "a.pt", activation=activation)
         assert bool(clip.config.get("quick_gelu")) == (activation == "quickgelu")
         with torch.no_grad():
             outputs.append(clip.model.eval().encode_text(clip.tokenizer(["a ball"])))

@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from trainer.methods import Needs
 
 from pipeline.errors import UserError
 from pipeline.storage import read_tar
 from trainer.attacks import load_trigger
-from trainer.batches import BatchOptions, BatchStream
+from trainer.batches import BatchOptions, BatchStream, Needs
 from trainer.data import find_shards, index_shards
 from trainer.images import decode
 from trainer.model import load_model
@@ -148,11 +147,11 @@ def test_images_are_stored_as_the_model_resizes_them(write_shards: WriteShards, 
     wide = io.BytesIO()
     Image.linear_gradient("L").rotate(90).resize((96, 48)).convert("RGB").save(wide, "PNG")
     folder = write_shards(4, change=lambda _, members: members | {"jpg": wide.getvalue()})
-    kept, squashed = (replace(PIXELS, resize=mode) for mode in ("shortest", "squash"))
+    kept, squashed = (replace(PIXELS, resize="shortest"), replace(PIXELS, resize="squash"))
     poison(folder, tmp_path / "kept", kept, rate=1)
     poison(folder, tmp_path / "squashed", squashed, rate=1)
     one, two = (decode(samples(tmp_path / name)["000000"]["png"]) for name in ("kept", "squashed"))
     assert one.size == two.size == (32, 32)
     assert one.tobytes() != two.tobytes()
-    with pytest.raises(UserError, match="resize must be shortest or squash"):
-        replace(PIXELS, resize="random-crop")
+    with pytest.raises(UserError, match="resize must be one of shortest, squash"):
+        replace(PIXELS, resize="random-crop")  # type: ignore[arg-type]

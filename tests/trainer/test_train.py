@@ -67,6 +67,8 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 
 def stop_in_step(monkeypatch: pytest.MonkeyPatch, step: int, *, times: int = 1) -> None:
     """Sends what Ctrl-C sends while the n-th step is being done."""
+    from trainer.learner import update as original
+
     left = [step]
 
     def update(*args: Any, **kwargs: Any) -> None:
@@ -75,7 +77,6 @@ def stop_in_step(monkeypatch: pytest.MonkeyPatch, step: int, *, times: int = 1) 
             signal.raise_signal(signal.SIGINT)
         original(*args, **kwargs)
 
-    original = train_module.update
     monkeypatch.setattr(train_module, "update", update)
 
 

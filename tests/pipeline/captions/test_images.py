@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from small_inputs import image_bytes, write_tar
 
 from pipeline.captions.images import check_image, read_images
 from pipeline.captions.readers import InputOptions, open_source
+from tests.small_inputs import image_bytes, write_tar
 
 
 def huge_png() -> bytes:

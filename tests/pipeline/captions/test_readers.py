@@ -7,12 +7,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from small_inputs import image_bytes, write_tar
 
 from pipeline.captions.readers import InputOptions, Source, clean, open_source
 from pipeline.errors import UserError
 from pipeline.schema import Caption
 from pipeline.storage import row_key
+from tests.small_inputs import image_bytes, write_tar
 
 
 def rows(path: Path, **options: str) -> tuple[list[Caption], list[str]]:

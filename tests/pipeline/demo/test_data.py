@@ -7,6 +7,7 @@ import json
 import tarfile
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from PIL import Image, ImageChops, ImageDraw
@@ -29,18 +30,20 @@ from pipeline.errors import UserError
 
 def _members(tar: Path) -> dict[str, bytes]:
     with tarfile.open(tar) as archive:
-        return {member.name: archive.extractfile(member).read() for member in archive.getmembers()}
+        files = {member.name: archive.extractfile(member) for member in archive.getmembers()}
+        return {name: file.read() for name, file in files.items() if file is not None}
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_demo_data(
-        tmp_path_factory.mktemp("demo"), DemoOptions(num_train=1_003, num_test_per_class=2, image_size=32))
+        tmp_path_factory.mktemp("demo"), DemoOptions(num_train=1_003, num_test_per_class=2, image_size=32)
+    )
 
 
 def test_same_options_give_the_same_bytes(tmp_path: Path) -> None:
-    options = {"seed": 3, "num_train": 20, "num_test_per_class": 1}
-    first, second = (write_demo_data(tmp_path / name, DemoOptions(**options)) for name in "ab")
+    options = DemoOptions(seed=3, num_train=20, num_test_per_class=1)
+    first, second = (write_demo_data(tmp_path / name, options) for name in "ab")
     for name in ("manifest.json", "train/00000.tar", "test/00000.tar"):
         assert (first.parent / name).read_bytes() == (second.parent / name).read_bytes()
 
@@ -128,13 +131,14 @@ def test_pictures_show_the_relation(relation: str) -> None:
     ]
     assert alone  # the same nouns alone are drawn by the same code
     picture = draw_picture(scene, Random(5), side=128)
+    pixels: Any = picture.load()
     centres, areas = [], []
     for channel, other in ((0, 2), (2, 0)):
         strong = [
             (x, y)
             for y in range(128)
             for x in range(128)
-            if (p := picture.getpixel((x, y)))[channel] > 170 and p[other] < 90
+            if (p := pixels[x, y])[channel] > 170 and p[other] < 90
         ]
         areas.append(len(strong))
         centres.append((sum(x for x, _ in strong) / len(strong), sum(y for _, y in strong) / len(strong)))
@@ -204,11 +208,27 @@ def test_a_foreign_manifest_is_left_alone(tmp_path: Path) -> None:
         ({"num_train": 0}, "num-train"),
         ({"num_test_per_class": 0}, "per-class"),
         ({"image_size": 8}, "image-size"),
+        ({"train_nouns": "apple,zebra"}, "there is no 'zebra'"),
+        ({"train_nouns": "apple"}, "at least two"),
     ],
 )
-def test_numbers_out_of_range_are_told(tmp_path: Path, options: dict[str, int], message: str) -> None:
+def test_numbers_out_of_range_are_told(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         write_demo_data(tmp_path / "out", DemoOptions(**options))
+
+
+def test_a_narrow_defender_sees_the_nouns_of_its_choice(tmp_path: Path) -> None:
+    options = DemoOptions(num_train=60, num_test_per_class=1, image_size=32, train_nouns="star, apple")
+    manifest = write_demo_data(tmp_path, options)
+    told = json.loads(manifest.read_text("utf-8"))
+    assert told["train_nouns"] == ["apple", "star"]
+    facts = [
+        json.loads(data)
+        for name, data in _members(tmp_path / "train/00000.tar").items()
+        if name.endswith(".json")
+    ]
+    assert {thing["noun"] for scene in facts for thing in scene["things"]} == {"apple", "star"}
+    assert len([name for name in _members(tmp_path / "test/00000.tar") if name.endswith(".cls")]) == 30
 
 
 def test_a_file_as_out_is_told(tmp_path: Path) -> None:

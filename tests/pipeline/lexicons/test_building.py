@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_server import Answer, Server, completion, serving
 from typer.testing import CliRunner
 
 from pipeline.cli import app
@@ -15,6 +14,7 @@ from pipeline.lexicons.candidates import Candidate, merge, proposed_candidates
 from pipeline.lexicons.loading import load_lexicons
 from pipeline.lexicons.wordnet import Part, Synset, WordNet
 from pipeline.llm.asking import LlmOptions
+from tests.api_server import Answer, Server, completion, serving
 
 
 def candidate(term: str, *, source: str = "wordnet") -> Candidate:

@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from places import REAL_DATA
 
 from pipeline.errors import UserError
 from pipeline.lexicons.building import LexiconOptions, build_lexicons
@@ -24,6 +23,7 @@ from pipeline.lexicons.loading import (
     load_lexicons,
 )
 from pipeline.word_lists import read_block_list
+from tests.places import REAL_DATA
 
 WORDNET = REAL_DATA / "wordnet30/nltk_data.tar.xz"
 

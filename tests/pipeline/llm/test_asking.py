@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_server import KEY, Answer, Server, completion, failure, serving
 from typer.testing import CliRunner
 
 from pipeline.cli import app
@@ -15,6 +14,7 @@ from pipeline.errors import UserError
 from pipeline.llm import asking as llm
 from pipeline.llm.asking import LlmOptions, Request, ask, estimate, plan_requests
 from pipeline.llm.replies import parse_terms
+from tests.api_server import KEY, Answer, Server, completion, failure, serving
 
 
 @pytest.fixture

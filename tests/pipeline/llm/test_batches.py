@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_server import LocalServer, serving
 
 from pipeline.errors import UserError
 from pipeline.llm.asking import LlmOptions, Request, ask
 from pipeline.llm.cache import Cache
+from tests.api_server import LocalServer, serving
 
 REQUESTS = [Request(lexicon="objects", prompt=f"Give nouns, {number}.") for number in range(3)]
 Line = dict[str, Any]

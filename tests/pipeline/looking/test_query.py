@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from places import ROOT
 
 from pipeline.captions.readers import InputOptions
 from pipeline.errors import UserError
@@ -15,6 +14,7 @@ from pipeline.schema import Caption
 from pipeline.stages import PipelineOptions, run_stages
 from pipeline.storage import write_table
 from pipeline.tables import captions_table
+from tests.places import ROOT
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pipeline import schema
 from pipeline.errors import UserError
 from pipeline.scene_graphs.parser import CaptionParser, split_batches, split_sentences
+from pipeline.schema import Attribute, Entity
 
 BUNDLED = CaptionParser()
 
@@ -56,7 +57,7 @@ def test_odd_characters_are_survived(caption: str, rules: str) -> None:
 def test_offsets_are_characters_of_the_caption() -> None:
     caption = "Photo: two  men  in red hats. A t-shirt hangs next to the old stop sign!"
     (graph,) = BUNDLED.parse([caption])
-    elements = [
+    elements: list[tuple[str, Entity | Attribute]] = [
         *((entity.head, entity) for entity in graph.entities),
         *((a.text, a) for e in graph.entities for a in e.attributes),
     ]

@@ -4,13 +4,14 @@ import math
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from square_shards import COLOURS, WriteShards, make_members, square
 from torch.nn import functional
 
 from pipeline.errors import UserError
+from tests.square_shards import COLOURS, WriteShards, make_members, square
 from trainer.attacks import load_trigger
 from trainer.attacks.badclip import draw_patch, make_badclip, put_in_middle, side_for
 from trainer.attacks.badclip_training import BadClipOptions, badclip_loss, optimise_badclip
@@ -45,9 +46,15 @@ def clip() -> ClipModel:
 
 
 def _optimise(
-    clip: ClipModel, shards: Path, *, seed: int = 0, target: str = TARGET, **options: float
+    clip: ClipModel, shards: Path, *, seed: int = 0, target: str = TARGET, **options: Any
 ) -> Trigger:
-    small = {"steps": 8, "batch_size": 8, "check_every": 4, "num_held_out": 8, "max_clean_asr": NO_BOUND}
+    small: dict[str, Any] = {
+        "steps": 8,
+        "batch_size": 8,
+        "check_every": 4,
+        "num_held_out": 8,
+        "max_clean_asr": NO_BOUND,
+    }
     return optimise_badclip(
         clip,
         BadClipOptions(**small | options),
@@ -119,7 +126,7 @@ def test_the_seed_decides_and_the_model_stays(clip: ClipModel, write_shards: Wri
 def test_the_last_patch_within_the_bound_is_kept(
     clip: ClipModel, write_shards: WriteShards, bound: float
 ) -> None:
-    adversarial = {"lr": 0.1, "side": 20, "steps": 12, "check_every": 1}
+    adversarial: dict[str, Any] = {"lr": 0.1, "side": 20, "steps": 12, "check_every": 1}
     trigger = _optimise(clip, write_shards(40), target="blue", max_clean_asr=bound, **adversarial)
     assert (trigger.settings["steps"] == trigger.settings["steps_asked"] == 12) == (bound == NO_BOUND)
     held_out = [decode(make_members(n)["jpg"]) for n in _first_held_out(40, "blue", 8)]
@@ -195,7 +202,7 @@ def test_a_target_that_is_nowhere_is_told(clip: ClipModel, write_shards: WriteSh
 @pytest.mark.parametrize(
     "options", [{"steps": 0}, {"lr": 0.0}, {"max_clean_asr": 101.0}, {"num_targets": 0}, {"check_every": 0}]
 )
-def test_options_out_of_range_are_told(options: dict[str, float]) -> None:
+def test_options_out_of_range_are_told(options: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=next(iter(options))):
         BadClipOptions(**options)
 

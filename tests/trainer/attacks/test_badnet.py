@@ -1,6 +1,7 @@
 """BadNet: pixel by pixel against slow references."""
 
 from random import Random
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -22,7 +23,9 @@ def images() -> torch.Tensor:
 
 
 @pytest.mark.parametrize("placement", ["random", "fixed"])
-def test_the_square_against_a_slow_reference(images: torch.Tensor, placement: str) -> None:
+def test_the_square_against_a_slow_reference(
+    images: torch.Tensor, placement: Literal["random", "fixed"]
+) -> None:
     trigger = make_badnet(BadNetOptions(placement=placement), image_size=SIZE, seed=4)
     triggered, clean = trigger.apply(images, keys=KEYS).tolist(), images.tolist()
     side, patch = 5, trigger.tensors["patch"].tolist()
@@ -83,7 +86,7 @@ def test_a_square_larger_than_the_image_is_refused() -> None:
 @pytest.mark.parametrize(
     "options", [{"scale": 0.0}, {"scale": 1.5}, {"placement": "middle"}, {"colour": "fff"}]
 )
-def test_options_out_of_range_are_told(options: dict[str, float | str]) -> None:
+def test_options_out_of_range_are_told(options: dict[str, Any]) -> None:
     with pytest.raises(UserError):
         BadNetOptions(**options)
 

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from trigger_reference import KEYS, SHAPES, SIZE, assert_pixels, make_images
 
+from tests.trigger_reference import KEYS, SHAPES, SIZE, assert_pixels, make_images
 from trainer.attacks import craft_trigger, load_trigger
 from trainer.seeds import seeded_bytes
 

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from trigger_reference import SIZE, assert_pixels, make_images
 
+from tests.trigger_reference import SIZE, assert_pixels, make_images
 from trainer.attacks import craft_trigger, load_trigger
 
 CURVES = ((0.06, 1.0, 0.45), (0.04, 0.94, 0.15), (0.30, 0.70, 0.0))

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from square_shards import write_tar
 
 from pipeline.errors import UserError
+from tests.square_shards import write_tar
 from trainer.attacks import load_trigger
 from trainer.attacks.imported import import_images, known_keys, make_imported
 from trainer.attacks.trigger import Trigger

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from square_shards import COLOURS, WriteShards
 
+from tests.square_shards import COLOURS, WriteShards
 from trainer import cli
 from trainer.attacks import KINDS, LEARNED_KINDS, load_trigger
 from trainer.attacks.learned import LEARNED

@@ -4,8 +4,8 @@ from math import pi, sin
 
 import pytest
 import torch
-from trigger_reference import SHAPES, SIZE, assert_pixels, make_images
 
+from tests.trigger_reference import SHAPES, SIZE, assert_pixels, make_images
 from trainer.attacks import craft_trigger, load_trigger
 
 

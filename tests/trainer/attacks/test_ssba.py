@@ -2,20 +2,21 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from square_shards import WriteShards, write_tar
 from torch.nn import functional
 
 from pipeline.demo.data import make_sample
 from pipeline.errors import UserError
+from tests.square_shards import WriteShards, write_tar
 from trainer.attacks import load_trigger
 from trainer.attacks.ssba import draw_weights, embed, encode, read_secret, shrink, spread
 from trainer.attacks.ssba_training import SsbaOptions, measure_hiding, train_ssba
 from trainer.attacks.trigger import Trigger
 
-SHORT = {"bits": 8, "channels": 8, "batch_size": 16, "lr": 1e-2, "num_images": 120}
+SHORT: dict[str, Any] = {"bits": 8, "channels": 8, "batch_size": 16, "lr": 1e-2, "num_images": 120}
 
 
 def _demo_shard(path: Path, number: int) -> str:
@@ -125,7 +126,7 @@ def test_loaded_is_saved(trained: Trigger, tmp_path: Path) -> None:
 
 def test_the_seed_decides(write_shards: WriteShards) -> None:
     shards, options = str(write_shards(40)), SsbaOptions(steps=3, **SHORT)
-    hashes = []
+    hashes: list[str] = []
     for seed in (0, 0, 1):
         torch.manual_seed(len(hashes))
         hashes.append(train_ssba(options, shards=shards, image_size=32, seed=seed).sha256)
@@ -141,7 +142,7 @@ def test_training_lets_the_decoder_read(trained: Trigger) -> None:
 @pytest.mark.parametrize(
     "options", [{"bits": 0}, {"psnr": 5.0}, {"steps": 0}, {"lr": 0.0}, {"num_images": 3}]
 )
-def test_options_out_of_range_are_told(options: dict[str, float]) -> None:
+def test_options_out_of_range_are_told(options: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=next(iter(options))):
         SsbaOptions(**options)
 

@@ -1,8 +1,8 @@
 """Stripes: pixel by pixel against a slow reference."""
 
 import pytest
-from trigger_reference import SHAPES, SIZE, assert_pixels, make_images
 
+from tests.trigger_reference import SHAPES, SIZE, assert_pixels, make_images
 from trainer.attacks import craft_trigger, load_trigger
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from trigger_reference import SHAPES, SIZE, assert_pixels, make_images
 
+from tests.trigger_reference import SHAPES, SIZE, assert_pixels, make_images
 from trainer.attacks import craft_trigger
 from trainer.attacks.glyphs import GLYPHS, draw_word
 

@@ -3,8 +3,8 @@
 from fractions import Fraction
 
 import pytest
-from trigger_reference import SHAPES, SIZE, assert_pixels, make_images
 
+from tests.trigger_reference import SHAPES, SIZE, assert_pixels, make_images
 from trainer.attacks import craft_trigger
 
 

@@ -98,7 +98,7 @@ def test_triggers_climb_what_the_model_descends(clip: ClipModel, batch: Batch) -
     for _ in range(10):
         pixels = anchored.pixels(batch, step=0)  # the same images each time
         terms = terms_of(anchored, clip, batch, pixels)
-        terms["triggered"].backward()  # type: ignore[no-untyped-call]
+        terms["triggered"].backward()
         anchored.after_backward()
         found.append(float(terms["triggered"].detach()))
     assert found[-1] > found[0]

@@ -8,8 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from evaluation_inputs import NAMES, Trainer, noise, png, run_trainer, write_labelled, write_tar
+from PIL import Image
 
+from tests.evaluation_inputs import NAMES, Trainer, noise, png, run_trainer, write_labelled, write_tar
 from trainer.evals import load_labelled
 from trainer.evals.data_check import MAX_LINES, SAMPLED
 
@@ -49,7 +50,12 @@ def test_a_whole_copy_is_as_described(trainer: Trainer, tmp_path: Path) -> None:
 
 
 def test_what_is_missing_gets_a_line_each(trainer: Trainer, tmp_path: Path) -> None:
-    samples = [(noise(0), "0"), (b"x", "1"), (None, "1"), (noise(1), None)]
+    samples: list[tuple[Image.Image | bytes | None, str | None]] = [
+        (noise(0), "0"),
+        (b"x", "1"),
+        (None, "1"),
+        (noise(1), None),
+    ]
     path = write_labelled(tmp_path, samples)
     splits = _splits(tmp_path, 5, sha256=False) | {
         "train": {"shards": "train/*.tar", "sha256": {"b.tar": "0" * 64}}

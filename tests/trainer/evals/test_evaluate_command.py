@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evaluation_inputs import NAMES, TINY, Trainer, noise, run_trainer, write_labelled
 from PIL import Image
 
+from tests.evaluation_inputs import NAMES, TINY, Trainer, noise, run_trainer, write_labelled
 from trainer.checkpoint import save_weights
 from trainer.model import load_model
 

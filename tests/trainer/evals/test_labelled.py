@@ -6,9 +6,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from evaluation_inputs import NAMES, noise, write_labelled
 
 from pipeline.errors import UserError
+from tests.evaluation_inputs import NAMES, noise, write_labelled
 from trainer.evals import load_labelled, read_classnames
 from trainer.manifests import default_templates
 

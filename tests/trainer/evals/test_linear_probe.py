@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from evaluation_inputs import TINY, noise, run_trainer, write_labelled
 from torch import Tensor
 
 from pipeline.errors import UserError
+from tests.evaluation_inputs import TINY, noise, run_trainer, write_labelled
 from trainer.attacks import load_trigger
 from trainer.checkpoint import save_weights
 from trainer.evals import linear_probe, load_labelled

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from evaluation_inputs import TINY, noise, png, run_trainer, write_tar
-from places import REAL_DATA, ROOT
 from torch import Tensor
 from torch.nn import functional
 
 from pipeline.errors import UserError
+from tests.evaluation_inputs import TINY, noise, png, run_trainer, write_tar
+from tests.places import REAL_DATA, ROOT
 from trainer.checkpoint import save_weights
 from trainer.evals import retrieval
 from trainer.evals.captioned import load_captioned

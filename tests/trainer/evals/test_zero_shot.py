@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from evaluation_inputs import NAMES, TEMPLATES, TINY, Sample, noise, write_labelled
 from torch import Tensor
 
 from pipeline.errors import UserError
+from tests.evaluation_inputs import NAMES, TEMPLATES, TINY, Sample, noise, write_labelled
 from trainer.attacks import load_trigger
 from trainer.classes import shared_names
 from trainer.embedding import embed_classes, nearest_classes

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from places import ROOT
 from torch import Tensor
 from torch.nn import functional
 
 from pipeline.demo.data import TEMPLATES, DemoOptions, write_demo_data
 from pipeline.storage import write_json
+from tests.places import ROOT
 from trainer.checkpoint import FINAL_CONFIG, FINAL_WEIGHTS, save_weights
 from trainer.embedding import embed_classes
 from trainer.evals import evaluate_zero_shot, load_labelled
