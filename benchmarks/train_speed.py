@@ -82,7 +82,7 @@ def measure(
                 texts=defence.needs.texts,
             )
         loss = total_loss(defence.terms(found), defence.weights)
-        update(learner, defence, loss, lr=1e-4, max_gradient_norm=None)
+        update(learner, loss, lr=1e-4, max_gradient_norm=None)
     training = time.process_time() - started
     return {
         "prepared": len(batches) * batch_size / preparing,

@@ -58,7 +58,7 @@ def from_options(
                     groups[name], omit=omit, own=own, defaults=defaults or {}, wanted=wanted
                 )
             elif name in choices:
-                parameters += _options_of_all(choices[name].classes)
+                parameters += _options_of_all(choices[name].classes, omit=omit)
             else:
                 parameters.append(parameter.replace(annotation=hints[name]))
 
@@ -69,7 +69,7 @@ def from_options(
                 arguments[name] = _build(group, given, omit=omit, wanted=is_dataclass(hints[name]))
             for name, mark in choices.items():
                 known = {field.name for options in mark.classes.values() for field in fields(options)}
-                chosen = {key: given[key] for key in known if given[key] is not None}
+                chosen = {key: given[key] for key in known - set(omit) if given[key] is not None}
                 arguments[name] = mark.build(given[mark.chooser], chosen)
             return function(**arguments)
 
@@ -83,7 +83,7 @@ def from_options(
 
 def _group_of(hint: Any) -> Any:
     """The dataclass of a parameter that is one, or one or None; None for any other."""
-    return next((kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)), None)
+    return next((k for k in (hint, *get_args(hint)) if isinstance(k, type) and is_dataclass(k)), None)
 
 
 def _build(group: Any, given: Mapping[str, Any], *, omit: Collection[str], wanted: bool) -> Any:
@@ -138,13 +138,15 @@ def _name(field: Field[Any]) -> str:
     return str(field.metadata.get("name", field.name))
 
 
-def _options_of_all(classes: Mapping[str, Any]) -> Iterator[inspect.Parameter]:
+def _options_of_all(classes: Mapping[str, Any], *, omit: Collection[str]) -> Iterator[inspect.Parameter]:
     """One option per field name of the classes; its help says whose it is, and what each has by default."""
     owners: dict[str, dict[str, list[str]]] = {}
     kinds: dict[str, Any] = {}
     for choice, options in classes.items():
         hints, docs = get_type_hints(options), field_docs(options)
         for field in fields(options):
+            if field.name in omit:
+                continue
             kinds.setdefault(field.name, hints[field.name])
             told = choice if field.default is None else f"{choice} {_shown(field.default)}"
             owners.setdefault(field.name, {}).setdefault(docs[field.name], []).append(told)

@@ -14,7 +14,7 @@ NOT_IN_PIPELINE = ("trainer", "torch", "torchvision", "open_clip", "safetensors"
 LAYERS = {
     "pipeline": (
         ("", "errors", "schema"),
-        ("storage", "console"),
+        ("storage", "console", "word_lists"),
         ("tables", "engine", "demo", "llm"),
         ("caption_parser", "scene_graphs", "lexicons", "captions"),
         ("subcaptions", "shards"),

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from trainer.defences.defence import Defence
 from trainer.devices import Precision, find_device, find_precision
 from trainer.model import ClipModel
 from trainer.optim import OptimOptions, build_optimizer, clamp_logit_scale, set_learning_rate
@@ -51,15 +50,12 @@ def build_learner(
     return Learner(clip=clip, optimizer=optimizer, scaler=scaler, device=found, precision=chosen)
 
 
-def update(
-    learner: Learner, defence: Defence, loss: Tensor, *, lr: float, max_gradient_norm: float | None
-) -> None:
-    """One step of the optimiser down the gradient of `loss`, which the defence sees first."""
+def update(learner: Learner, loss: Tensor, *, lr: float, max_gradient_norm: float | None) -> None:
+    """One step of the optimiser down the gradient of `loss`."""
     model, scaler = learner.clip.model, learner.scaler
     set_learning_rate(learner.optimizer, lr)
     learner.optimizer.zero_grad(set_to_none=True)
     scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-    defence.after_backward()
     scaler.unscale_(learner.optimizer)
     if max_gradient_norm is not None:
         nn.utils.clip_grad_norm_(model.parameters(), max_gradient_norm)

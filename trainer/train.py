@@ -118,7 +118,7 @@ def train(
                 terms = defence.terms(found)
                 loss = total_loss(terms, defence.weights)
                 check_finite(loss, terms, step=run.step, lr=lr)
-                update(learner, defence, loss, lr=lr, max_gradient_norm=optim.max_gradient_norm)
+                update(learner, loss, lr=lr, max_gradient_norm=optim.max_gradient_norm)
                 run, started = _after_step(run, started), time.perf_counter()
                 if run.step % options.log_every == 0 or run.step == total_steps:
                     metrics.write(_metrics(run, loss, terms, found=found, lr=lr, batch=batch))

@@ -1,17 +1,18 @@
 """`anchored`: the model as it came says where clean images belong; triggers invented against it must not move them.
 
-Knows no trigger, target or caption. Before the first step, universal triggers are optimised on the model as it came,
-so that they find what leads its images away, its backdoor among it. Triggered and clean images alike are then drawn
-to the frozen model's embeddings of the clean ones (the anchor), while the triggers climb the same gradient that the
-model descends. The text tower is not touched.
+Knows no trigger, target or caption. Before the first step a pool of universal triggers is optimised on the model as
+it came, so that they find what leads its images away, its backdoor among it. In each step some of the pool take one
+more step against the model as it has become; clean images and images with these triggers alike are drawn to the
+frozen model's embeddings of the clean ones (the anchor). The text tower is not touched.
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.errors import UserError
 from trainer.batches import Batch, Needs
@@ -24,24 +25,28 @@ from trainer.seeds import seeded_int
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnchoredOptions:
-    """The bank, its share of a step, and the weights of `anchor_weight * clean + triggered`."""
+    """The pool, its share of a step, and the weights of `anchor_weight * clean + triggered`."""
 
-    bank: str = "patch,patch,additive,smooth,smooth,warp"
-    """Kinds of the triggers that are invented: patch, additive, smooth, blend, warp; a kind may stand twice."""
+    bank: str = "patch,patch,additive,smooth,warp"
+    """Kinds of the triggers in a step: patch, additive, smooth, blend, warp; a kind may stand twice."""
+    pool: int = 3
+    """Triggers kept for each of them; a step takes one at random."""
     share: float = 0.5
     """Triggered images in a step, as a share of the batch."""
     anchor_weight: float = 5.0
     """What it counts that clean images stay where the model as it came puts them."""
-    invent_steps: int = 40
+    invent_steps: int = 15
     """Steps by which each trigger is optimised on the model as it came."""
     invent_images: int = 512
     """Images that are looked at for it, the first of the first epoch."""
+    craft_images: int = 16
+    """Images of a batch by which a trigger in it takes its step."""
 
     def __post_init__(self) -> None:
         check_weights(self, "anchor_weight")
         if not 0 < self.share <= 1:
             raise UserError(f"share must be above 0 and at most 1, not {self.share}")
-        for name, least in (("invent_steps", 0), ("invent_images", 2)):
+        for name, least in (("pool", 1), ("invent_steps", 0), ("invent_images", 2), ("craft_images", 0)):
             if getattr(self, name) < least:
                 raise UserError(f"{name} must be at least {least}, not {getattr(self, name)}")
         check_bank(self.bank)
@@ -56,11 +61,11 @@ class Anchored(Defence):
         self.options, self.setting = options, setting
         self.weights = {"anchor": options.anchor_weight, "triggered": 1.0}
         self.teacher = Teacher(setting.clip, remember=not setting.images_vary)
-        self.kinds = check_bank(options.bank)
-        self.bank: list[InventedTrigger] = []
+        self.kinds = [kind for kind in check_bank(options.bank) for _ in range(options.pool)]
+        self.pool: list[InventedTrigger] = []
 
     def prepare(self, batches: Iterator[Batch]) -> None:
-        """Invents the bank on the model as it came."""
+        """Invents the pool on the model as it came."""
         pixels: list[Tensor] = []
         clean: list[Tensor] = []
         for batch in batches:
@@ -75,26 +80,57 @@ class Anchored(Defence):
             trigger = KINDS[kind](self.setting.clip.image_size, generator)
             trigger.values = trigger.values.to(image_N3HW.device)
             for _ in range(self.options.invent_steps):
-                invent(trigger, self.teacher, image_N3HW, clean_ND, generator=generator)
-            self.bank.append(trigger)
+                invent(
+                    trigger, self.teacher.model, self.setting.clip, image_N3HW, clean_ND, generator=generator
+                )
+            self.pool.append(trigger)
 
     def pixels(self, batch: Batch, *, step: int) -> Tensor:
-        """The batch's images, then some of them, each with a trigger of the bank."""
+        """The batch's images, then some of them, each with a trigger of the pool."""
         generator = self._generator("step", step)
         clean_BD = self.teacher.embed_images(batch)
         image_B3HW = batch.image_M3HW.float() / 255
+        chosen = self._choose(generator)
+        self._craft(chosen, batch.image_M3HW, clean_BD, generator)
         num = max(1, round(self.options.share * len(image_B3HW)))
         order = torch.randperm(len(image_B3HW), generator=generator)[:num]
-        triggered = []
-        first = 0
-        for trigger, count in zip(self.bank, spread(num, len(self.bank), turn=step), strict=True):
-            trigger.values = trigger.values.detach().requires_grad_(True)
-            if count:
-                mine = image_B3HW[order[first : first + count]]
-                triggered.append(trigger.apply(mine, generator))
-            first += count
+        shares = order.tensor_split(torch.tensor(spread(num, len(chosen), turn=step)).cumsum(0)[:-1])
+        triggered = [
+            trigger.apply(image_B3HW[rows], generator)
+            for trigger, rows in zip(chosen, shares, strict=True)
+            if len(rows)
+        ]
         self.clean_BD, self.clean_XD = clean_BD, clean_BD[order]
         return torch.cat([image_B3HW, *triggered])
+
+    def _choose(self, generator: torch.Generator) -> list[InventedTrigger]:
+        """One trigger for each place of the bank."""
+        size = self.options.pool
+        starts = range(0, len(self.pool), size)
+        return [self.pool[start + int(torch.randint(size, (), generator=generator))] for start in starts]
+
+    def _craft(
+        self,
+        chosen: list[InventedTrigger],
+        image_B3HW: Tensor,
+        clean_BD: Tensor,
+        generator: torch.Generator,
+    ) -> None:
+        """Each takes a step against the model as it has become."""
+        if not self.options.craft_images:
+            return
+        clip = self.setting.clip
+        with frozen_statistics(clip.model.visual):
+            for trigger in chosen:
+                invent(
+                    trigger,
+                    clip.model,
+                    clip,
+                    image_B3HW,
+                    clean_BD,
+                    generator=generator,
+                    num=self.options.craft_images,
+                )
 
     def terms(self, found: Embeddings) -> dict[str, Tensor]:
         """How far clean images have moved from the teacher's embeddings, and triggered ones: 1 - cosine, the means."""
@@ -104,22 +140,28 @@ class Anchored(Defence):
             "triggered": 1 - (found.added_XD * self.clean_XD).sum(dim=1).mean(),
         }
 
-    def after_backward(self) -> None:
-        """Each trigger takes a step up the loss that the model goes down."""
-        for trigger in self.bank:
-            if trigger.values.grad is not None:
-                trigger.step(-trigger.values.grad)
-
     def state(self) -> dict[str, Any]:
-        """The bank as it is."""
-        return {"bank": [trigger.values.detach() for trigger in self.bank]}
+        """The pool as it is."""
+        return {"pool": [trigger.values for trigger in self.pool]}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Puts the bank back; what was drawn beside its values is drawn again."""
-        for number, (kind, values) in enumerate(zip(self.kinds, state["bank"], strict=True)):
+        """Puts the pool back; what was drawn beside a trigger's values is drawn again."""
+        for number, (kind, values) in enumerate(zip(self.kinds, state["pool"], strict=True)):
             trigger = KINDS[kind](self.setting.clip.image_size, self._generator("invent", number))
             trigger.values = values.to(next(self.setting.clip.model.parameters()).device)
-            self.bank.append(trigger)
+            self.pool.append(trigger)
 
     def _generator(self, *purpose: object) -> torch.Generator:
         return torch.Generator().manual_seed(seeded_int("anchored", self.setting.seed, *purpose))
+
+
+@contextmanager
+def frozen_statistics(tower: nn.Module) -> Iterator[None]:
+    """The tower in evaluation mode within the block, so that what passes leaves no trace; then as it was."""
+    training = [module for module in tower.modules() if module.training]
+    tower.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

@@ -51,9 +51,6 @@ class Defence:
         """The loss terms of a step, unweighted, in the order of `weights`."""
         raise TypeError(f"{type(self).__name__} gives no loss terms")
 
-    def after_backward(self) -> None:
-        """Called when the gradients of a step are there, before the optimiser takes it."""
-
     def state(self) -> dict[str, Any]:
         """What the next step depends on beside the model, as tensors and plain values."""
         return {}

@@ -8,14 +8,14 @@ that it is tested on, but kinds do resemble families: what each kind is good for
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from pipeline.errors import UserError
-from trainer.embedding import Teacher
+from trainer.model import ClipModel
 
 
 class InventedTrigger(ABC):
@@ -40,20 +40,19 @@ class InventedTrigger(ABC):
 
     def step(self, gradient: Tensor) -> None:
         """One signed step against the gradient, within the bounds."""
-        moved = self.values.detach() - self.step_size * gradient.sign()
-        self.values = moved.clamp(self.low, self.high)
+        self.values = (self.values - self.step_size * gradient.sign()).clamp(self.low, self.high)
 
     def _between(self, low: float, high: float, generator: torch.Generator) -> float:
         return low + (high - low) * float(torch.rand((), generator=generator))
 
 
 class Patch(InventedTrigger):
-    """A square of 9 to 16 % of the side, at a place drawn anew for every batch."""
+    """A square of 6 to 16 % of the side, at a place drawn anew for every batch."""
 
     step_size, low, high = 0.1, 0.0, 1.0
 
     def draw(self, generator: torch.Generator) -> Tensor:
-        side = max(2, round(self.size * self._between(0.09, 0.16, generator)))
+        side = max(2, round(self.size * self._between(0.06, 0.16, generator)))
         return torch.rand((3, side, side), generator=generator)
 
     def apply(self, image_N3HW: Tensor, generator: torch.Generator) -> Tensor:
@@ -136,24 +135,28 @@ KINDS: Final[Mapping[str, Callable[[int, torch.Generator], InventedTrigger]]] = 
 
 def invent(
     trigger: InventedTrigger,
-    teacher: Teacher,
+    model: Any,
+    clip: ClipModel,
     image_N3HW: Tensor,
     clean_ND: Tensor,
     *,
     generator: torch.Generator,
     num: int = 32,
 ) -> None:
-    """One step of the trigger, on `num` of the uint8 images, to where it misleads the teacher most.
+    """One step of the trigger, by `num` of the uint8 images, to where it misleads `model` most.
 
-    `clean_ND` are the teacher's unit embeddings of the images.
+    `model` is in evaluation mode; `clip` says how its inputs are normalised; `clean_ND` are the unit embeddings that
+    the images should have.
     """
     rows = torch.randperm(len(image_N3HW), generator=generator)[:num]
     with torch.enable_grad():
-        trigger.values = trigger.values.detach().requires_grad_(True)
+        values = trigger.values.detach().requires_grad_(True)
+        trigger.values = values
         triggered = trigger.apply(image_N3HW[rows].float() / 255, generator)
-        embedded = teacher.model.encode_image(teacher.clip.normalise(triggered)).float()
+        embedded = model.encode_image(clip.normalise(triggered)).float()
         found = concentrate(functional.normalize(embedded, dim=-1), clean_ND[rows])
-        (gradient,) = torch.autograd.grad(found, trigger.values)
+        (gradient,) = torch.autograd.grad(found, values)
+    trigger.values = values.detach()
     trigger.step(gradient)
 
 

@@ -94,6 +94,7 @@ def test_a_step_without_triples_has_no_counterfactual_loss(clip: ClipModel, batc
         ("anchored", {"bank": "patch,sticker"}),
         ("anchored", {"bank": ""}),
         ("anchored", {"invent_images": 1}),
+        ("anchored", {"pool": 0}),
     ],
 )
 def test_wrong_options_are_refused(method: str, wrong: dict[str, Any]) -> None:
