@@ -24,6 +24,9 @@ COMMANDS = {
     ),
     "probe": Command("trainer.commands.probe:probe", "Measure a linear probe on frozen features."),
     "retrieve": Command("trainer.commands.retrieve:retrieve", "Measure retrieval at 1, 5 and 10."),
+    "bench": Command(
+        "trainer.commands.bench:bench", "Compare defences: attacks x methods x seeds, side by side."
+    ),
     "report": Command("trainer.commands.report:report", "Set two evaluations side by side."),
     "inspect": Command(
         "trainer.commands.inspect:inspect", "Say what a checkpoint holds, without ever unpickling it."

@@ -31,9 +31,9 @@ class AnchoredOptions:
     """Kinds of the triggers in a step: patch, additive, smooth, blend, warp; a kind may stand twice."""
     pool: int = 3
     """Triggers kept for each of them; a step takes one at random."""
-    share: float = 0.5
+    share: float = 0.75
     """Triggered images in a step, as a share of the batch."""
-    anchor_weight: float = 5.0
+    anchor_weight: float = 3.0
     """What it counts that clean images stay where the model as it came puts them."""
     invent_steps: int = 15
     """Steps by which each trigger is optimised on the model as it came."""

@@ -1,0 +1,211 @@
+"""The cells of a suite: attack x method x learning rate x seed, each a run of its own that can be stopped anywhere.
+
+A cell's folder holds the run and, last, `rows.json`: it exists = the cell is done. Several processes work at a time;
+each takes a cell, trains it, and evaluates the weights of every epoch.
+"""
+
+import multiprocessing
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from pipeline.errors import UserError
+from pipeline.storage import read_json, write_json
+from trainer.attacks import load_trigger
+from trainer.batches import BatchOptions
+from trainer.bench.suites import Data, Suite
+from trainer.data import find_shards, index_shards
+from trainer.defences import DEFENCES, choose_options
+from trainer.evals.counterfactuals import evaluate_counterfactuals
+from trainer.evals.evaluation import Evaluation
+from trainer.evals.labelled import load_labelled
+from trainer.evals.zero_shot import evaluate_zero_shot
+from trainer.log import say
+from trainer.model import ModelChoice, load_model
+from trainer.optim import OptimOptions
+from trainer.runs import Source, defend
+from trainer.train import TrainOptions
+
+GROUPS = (BatchOptions, OptimOptions, TrainOptions)
+ROWS = "rows.json"
+HELD_OUT_SAMPLES = 300
+NO_DEFENCE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One run of one method against one victim."""
+
+    attack: str
+    method: str
+    """As it was given: `ft`, or with options, `cleanerclip[negatives=own,lock_text=yes]`; none: the victim itself."""
+    lr: float
+    seed: int
+    victim: str
+    """The victim's folder."""
+    suite: str
+
+    @property
+    def folder(self) -> str:
+        """Its folder's name: what it is, in characters that every file system takes."""
+        text = f"{self.attack}-{self.method}-{self.lr:g}-{self.seed}"
+        return "".join(c if c.isalnum() or c in "-.,=_" else "+" for c in text)
+
+
+def parse_method(text: str) -> tuple[str, dict[str, str]]:
+    """Name and options of `name[option=value,...]`; UserError where it is not written so, or the name is unknown."""
+    name, bracket, rest = text.partition("[")
+    if name not in DEFENCES:
+        raise UserError(f"there is no method {name!r}: one of {', '.join(DEFENCES)}")
+    if not bracket:
+        return name, {}
+    pairs = [pair.partition("=") for pair in rest.removesuffix("]").split(";" if ";" in rest else ",")]
+    if not rest.endswith("]") or not all(key and sign for key, sign, _ in pairs):
+        raise UserError(f"a method with options is written name[option=value,option=value], not {text!r}")
+    return name, {key.strip().replace("-", "_"): value.strip() for key, _, value in pairs}
+
+
+def options_for(method: str, shared: dict[str, Any]) -> tuple[Any, dict[type[Any], Any]]:
+    """The defence's options, and those of batches, optimiser and training, by their classes.
+
+    UserError for an option that none of them has, or a value of the wrong type.
+    """
+    name, given = parse_method(method)
+    groups: dict[type[Any], dict[str, Any]] = {group: {} for group in GROUPS}
+    own: dict[str, Any] = {}
+    for option, value in {**shared, **given}.items():
+        for group in (DEFENCES[name].options, *GROUPS):
+            hints = get_type_hints(group)
+            if option in hints and option in {field.name for field in fields(group)}:
+                into = own if group is DEFENCES[name].options else groups[group]
+                into[option] = read_value(option, value, hints[option])
+                break
+        else:
+            raise UserError(f"{name} takes no option {option!r}")
+    return choose_options(name, own), {group: group(**values) for group, values in groups.items()}
+
+
+def read_value(option: str, value: Any, kind: Any) -> Any:
+    """A value as text or as TOML holds it, in the option's type; UserError where it is of none."""
+    kinds = [each for each in (get_args(kind) or (kind,)) if each is not type(None)]
+    if value in ("all", "none") and type(None) in get_args(kind):
+        return None
+    if not isinstance(value, str):
+        return value
+    if bool in kinds and value in ("yes", "no"):
+        return value == "yes"
+    for each in kinds:
+        if each in (int, float):
+            try:
+                return each(value)
+            except ValueError:
+                continue
+        if each is str or each == value:
+            return value
+    raise UserError(f"{option}: {value!r} is no value of it")
+
+
+def run_cells(cells: Sequence[Cell], suite: Suite, data: Data, out: Path, *, processes: int) -> None:
+    """Does what is not done yet, `processes` cells at a time."""
+    todo = [cell for cell in cells if not (out / "cells" / cell.folder / ROWS).is_file()]
+    say(f"{len(cells)} cells, {len(cells) - len(todo)} of them done")
+    if processes == 1:
+        for number, cell in enumerate(todo, start=1):
+            say(f"[{number}/{len(todo)}] {_told(run_cell(cell, suite, data, out))}")
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_one_thread) as pool:
+        running = [pool.submit(run_cell, cell, suite, data, out) for cell in todo]
+        for number, future in enumerate(as_completed(running), start=1):
+            say(f"[{number}/{len(todo)}] {_told(future.result())}")
+
+
+def _one_thread() -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def _told(row: dict[str, Any]) -> str:
+    what = f"{row['attack']} {row['method']} lr {row['lr']:g} seed {row['seed']}"
+    return f"{what}: BA {row['ba1']:.1f}, ASR {row['asr1']:.1f}"
+
+
+def run_cell(cell: Cell, suite: Suite, data: Data, out: Path) -> dict[str, Any]:
+    """Trains and evaluates one cell, and gives its last row."""
+    folder = out / "cells" / cell.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    if cell.method == NO_DEFENCE:
+        rows = [_row(cell, data, suite, Path(cell.victim) / "model", epoch=0, last=True)]
+    else:
+        rows = list(_trained_rows(cell, data, suite, folder))
+    write_json(folder / ROWS, rows)
+    return rows[-1]
+
+
+def _trained_rows(cell: Cell, data: Data, suite: Suite, folder: Path) -> Iterator[dict[str, Any]]:
+    defence, groups = options_for(cell.method, dict(suite.training) | {"lr": cell.lr, "seed": cell.seed})
+    run = folder / "run"
+    summary = defend(
+        ModelChoice(checkpoint=Path(cell.victim) / "model"),
+        Source(shards=str(data.shards)),
+        defence,
+        batches=groups[BatchOptions],
+        optim=groups[OptimOptions],
+        options=groups[TrainOptions],
+        out=run,
+        resume=(run / "checkpoints" / "last.state.pt").is_file(),
+    )
+    epochs = groups[TrainOptions].epochs
+    for epoch in range(1, epochs + 1):
+        weights = run / "checkpoints" / f"epoch_{epoch}.safetensors"
+        row = _row(cell, data, suite, weights, epoch=epoch, last=epoch == epochs)
+        seconds = summary["seconds"] * epoch / epochs
+        yield row | {"seconds": round(seconds, 2), "samples": epoch * summary["samples"]}
+    shutil.rmtree(run / "checkpoints")
+
+
+def _row(cell: Cell, data: Data, suite: Suite, weights: Path, *, epoch: int, last: bool) -> dict[str, Any]:
+    """One line of the results: what the weights of an epoch are worth."""
+    clip = load_model(checkpoint=weights)
+    trigger = load_trigger(str(Path(cell.victim) / "trigger.safetensors"), image_size=clip.image_size)
+    found = evaluate_zero_shot(clip, load_labelled(str(data.manifest)), trigger=trigger, target=suite.target)
+    row = {
+        "suite": cell.suite,
+        **asdict(cell),
+        "victim": Path(cell.victim).name,
+        "epoch": epoch,
+        "last": last,
+    }
+    row |= found.percentages() | {
+        "ba1_named": _mean_ba(found, data.named, inside=True),
+        "ba1_unnamed": _mean_ba(found, data.named, inside=False),
+        "images": found.ba[1].n,
+        "weights_sha256": found.weights_sha256,
+        "trigger_sha256": found.trigger_sha256,
+        "seconds": 0.0,
+        "samples": 0,
+    }
+    if last:
+        index = index_shards(find_shards(str(data.held_out)))
+        accuracy = evaluate_counterfactuals(clip, index, limit=HELD_OUT_SAMPLES)
+        row |= {f"counterfactual_{kind}": share.percent for kind, share in accuracy.kinds.items()}
+    return row
+
+
+def _mean_ba(found: Evaluation, named: Sequence[str], *, inside: bool) -> float | None:
+    """BA over the classes that the defender's data show, or over the others; None where there is none."""
+    chosen = [score for score in found.classes if (score.name in named) == inside and score.n]
+    if not chosen:
+        return None
+    return 100 * sum(score.hits for score in chosen) / sum(score.n for score in chosen)
+
+
+def read_rows(out: Path) -> list[dict[str, Any]]:
+    """The rows of every cell that is done, in the order of the cells' names."""
+    rows: list[dict[str, Any]] = []
+    for file in sorted((out / "cells").glob(f"*/{ROWS}")):
+        rows += read_json(file)
+    return rows

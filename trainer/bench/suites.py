@@ -1,0 +1,99 @@
+"""What a suite compares: the defender's data, the test, the victims, and how every method trains; a TOML file each.
+
+A suite of our own is named (`demo-narrow`), another is a path. `[training]` holds options of training that all
+methods share, `[learning_rates]` each method's own best one, chosen once for all attacks.
+"""
+
+import subprocess
+import sys
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from pipeline.demo.data import DemoOptions, write_demo_data
+from pipeline.errors import UserError
+from pipeline.storage import read_json
+from trainer.log import say
+
+FOLDER = Path(__file__).parent / "suites"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suite:
+    """One suite, as its file says it."""
+
+    name: str
+    target: str
+    attacks: tuple[str, ...]
+    victims: str
+    """The command that makes them, for whoever lacks them."""
+    world: Mapping[str, Any]
+    """Options of `pipeline demo-data` for the defender's data and the test."""
+    training: Mapping[str, Any]
+    learning_rates: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """A suite's data on disk."""
+
+    shards: Path
+    """What the defender has, with sub-captions."""
+    manifest: Path
+    """The labelled test."""
+    held_out: Path
+    """Test images with sub-captions."""
+    named: tuple[str, ...]
+    """Classes that the defender's data show."""
+
+
+def suite_names() -> list[str]:
+    """The suites that come with the trainer."""
+    return sorted(file.stem for file in FOLDER.glob("*.toml"))
+
+
+def read_suite(name: str) -> Suite:
+    """The suite of that name, or in that file; UserError for an unknown one and a broken file."""
+    file = FOLDER / f"{name}.toml" if name in suite_names() else Path(name)
+    if not file.is_file():
+        raise UserError(f"there is no suite {name!r}: give {', '.join(suite_names())}, or a .toml file")
+    try:
+        told = tomllib.loads(file.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} is no TOML file: {error}") from None
+    known = {field.name for field in fields(Suite)} - {"name"}
+    if set(told) != known:
+        raise UserError(
+            f"{file} must hold {', '.join(sorted(known))}, and holds {', '.join(sorted(told)) or 'nothing'}"
+        )
+    return Suite(name=file.stem, **told | {"attacks": tuple(told["attacks"])})
+
+
+def prepare_data(suite: Suite, out: Path) -> Data:
+    """Draws the suite's world below `out` and augments it, or takes what a call before this made."""
+    world = out / "world"
+    manifest = world / "manifest.json"
+    if not manifest.is_file():
+        write_demo_data(world, DemoOptions(**suite.world))
+    for split in ("train", "test"):
+        augmented = out / f"augmented-{split}"
+        if not (augmented / "manifest.json").is_file():
+            say(f"augmenting {world / split}")
+            _pipeline("augment-captions", world / split, "--out", augmented)
+    told = read_json(manifest)
+    return Data(
+        shards=out / "augmented-train" / "shards",
+        manifest=manifest,
+        held_out=out / "augmented-test" / "shards",
+        named=tuple(told.get("train_nouns", told["classnames"])),
+    )
+
+
+def _pipeline(*arguments: object) -> None:
+    """Runs a command of the other half, in a process of its own: nothing of it is imported here."""
+    command = [sys.executable, "-m", "pipeline.cli", *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        raise UserError(f"{' '.join(map(str, arguments))} failed: {done.stdout.strip()}")

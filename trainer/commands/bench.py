@@ -1,0 +1,90 @@
+"""`trainer bench`: attacks x defences x learning rates x seeds, side by side, and the tables they support."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.console import from_options
+from pipeline.errors import UserError
+from pipeline.storage import hold
+from trainer.bench.cells import NO_DEFENCE, Cell, parse_method, read_rows, run_cells
+from trainer.bench.results import results_table, table_of, write_results
+from trainer.bench.suites import Suite, prepare_data, read_suite
+from trainer.defences import DEFENCES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchOptions:
+    """Which cells."""
+
+    methods: tuple[str, ...] = ()
+    """A method, or one with options: 'cleanerclip[negatives=own,lock_text=yes]'; may be given again. Default: all."""
+    attacks: tuple[str, ...] = ()
+    """May be given again. Default: the suite's."""
+    seeds: tuple[int, ...] = ()
+    """Of the defender: order, choices, what is invented; may be given again. Default: 0."""
+    lrs: tuple[float, ...] = ()
+    """Learning rates; may be given again. Default: the suite's for each method."""
+    victims: Path | None = None
+    """Folder of victims (ATTACK-SEED/model and trigger.safetensors), as benchmarks.victims makes it. Default:
+    OUT/victims."""
+    victim_seed: int | None = None
+    """The victims' seed. Default: the defender's."""
+    processes: int = field(default=1)
+    """Cells at a time."""
+
+    def __post_init__(self) -> None:
+        if self.processes < 1:
+            raise UserError(f"processes must be at least 1, not {self.processes}")
+        for method in self.methods:
+            parse_method(method)
+
+
+@from_options()
+def bench(
+    suite: Annotated[str, typer.Argument(help="demo-narrow, demo-broad, or a .toml file like theirs.")],
+    out: Annotated[Path, typer.Option(help="Folder of data, cells and results; a rerun goes on.")],
+    options: BenchOptions,
+) -> None:
+    """Compare defences: every method against every attack, with BA, ASR and counterfactual accuracy of each epoch.
+
+    Writes OUT/results.parquet, and prints the table; `trainer report OUT --out page.html` makes the page.
+    """
+    told = read_suite(suite)
+    cells = list(cells_of(told, options, out))
+    with hold(out):
+        data = prepare_data(told, out)
+        run_cells(cells, told, data, out, processes=options.processes)
+        rows = read_rows(out)
+        write_results(out / "results.parquet", rows)
+    print(results_table(table_of(rows)))
+
+
+def cells_of(suite: Suite, options: BenchOptions, out: Path) -> Iterator[Cell]:
+    """The cells in the order they are done; UserError for a victim that is not there."""
+    unknown = [attack for attack in options.attacks if attack not in suite.attacks]
+    if unknown:
+        raise UserError(f"{suite.name} has no attack {unknown[0]!r}: it has {', '.join(suite.attacks)}")
+    folder = options.victims or out / "victims"
+    for seed in options.seeds or (0,):
+        for attack in options.attacks or suite.attacks:
+            victim = folder / f"{attack}-{seed if options.victim_seed is None else options.victim_seed}"
+            if not (victim / "trigger.safetensors").is_file():
+                raise UserError(
+                    f"there is no victim {victim}: give --victims DIR, or make it: {suite.victims}"
+                )
+            for method in (NO_DEFENCE, *(options.methods or DEFENCES)):
+                default = suite.learning_rates.get(method.partition("[")[0], 0.0)
+                lrs = (0.0,) if method == NO_DEFENCE else options.lrs or (default,)
+                for lr in lrs:
+                    yield Cell(
+                        attack=attack,
+                        method=method,
+                        lr=lr,
+                        seed=seed,
+                        victim=str(victim.resolve()),
+                        suite=suite.name,
+                    )
