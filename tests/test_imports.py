@@ -36,6 +36,7 @@ LAYERS = {
         ("evals", "poisoning", "run_folder"),
         ("poisoned_shards", "report", "train"),
         ("runs",),
+        ("bench",),
         ("commands",),
         ("cli",),
     ),

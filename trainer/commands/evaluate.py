@@ -1,6 +1,7 @@
 """`trainer evaluate`: zero-shot BA and ASR, of a suspect model and, to compare, of a clean one."""
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,9 @@ from trainer.attacks import TriggerChoice
 from trainer.classes import shared_names
 from trainer.commands.evaluation_options import EvaluationBatch, Json, tell_left_out
 from trainer.commands.options import Device
+from trainer.data import find_shards, index_shards
 from trainer.devices import find_device
+from trainer.evals.counterfactuals import evaluate_counterfactuals
 from trainer.evals.labelled import DataChoice
 from trainer.evals.sanity import draw_both, load_clean, look_at_both
 from trainer.model import ModelChoice
@@ -34,6 +37,12 @@ def evaluate(
     pictures: Annotated[
         Path | None,
         typer.Option(help="Draw clean and triggered images, and the classes they are put in, into this PNG."),
+    ] = None,
+    counterfactuals: Annotated[
+        str | None,
+        typer.Option(
+            help="Shards with sub-captions: how often an image is nearer to its positive than to a negative, per kind."
+        ),
     ] = None,
     batch_size: EvaluationBatch = 256,
     device: Device = "auto",
@@ -61,9 +70,19 @@ def evaluate(
         print(f"{name!r} is the name of several classes: only the first can be right", file=sys.stderr)
     tell_left_out(suspect.faults)
     clean_result = None if compared is None else compared.evaluation
+    more = {}
+    if counterfactuals is not None:
+        accuracy = evaluate_counterfactuals(clip, index_shards(find_shards(counterfactuals)))
+        more = {"counterfactuals": asdict(accuracy)}
     if as_json is not None:
-        write_evaluation(suspect.evaluation, as_json, clean_model=clean_result)
+        write_evaluation(suspect.evaluation, as_json, clean_model=clean_result, **more)
     print_evaluations(suspect.evaluation, clean_model=clean_result)
+    if counterfactuals is not None:
+        told = ", ".join(
+            f"{kind} {share.percent:.1f} % ({share.low:.1f} to {share.high:.1f}, n {share.n})"
+            for kind, share in accuracy.kinds.items()
+        )
+        print(f"nearer to the positive than to the negative: {told}")
     if pictures is not None:
         draw_both(suspect, compared, pictures, classnames=labelled.classnames)
         print(f"drawn: {pictures}")
