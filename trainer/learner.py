@@ -35,13 +35,12 @@ def build_learner(
     """Moves the model to its device and gives it an optimiser; UserError for a device that is not there.
 
     `lock_text` leaves the text tower out of training; the images' and the scale of the logits stay in.
-    In half precision its convolutions get their channels last, which is what tensor cores and AVX-512 work on.
+    Its convolutions get their channels last, which is what tensor cores and a CPU's vector units work on.
     """
     found = find_device(device)
     chosen = find_precision(precision, found)
     clip.model.to(found)
-    if chosen != "fp32":
-        clip.model.to(memory_format=torch.channels_last)
+    clip.model.to(memory_format=torch.channels_last)
     scaler = torch.amp.GradScaler(found.type, enabled=chosen == "amp")
     if lock_text:
         for name, parameter in clip.model.named_parameters():

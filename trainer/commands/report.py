@@ -1,23 +1,64 @@
-"""`trainer report`: two evaluations side by side."""
+"""`trainer report`: two evaluations side by side, or what `trainer bench` found, as a table or a page."""
 
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+
+from pipeline.errors import UserError
+from pipeline.storage import write_json, write_text
+from trainer.bench.results import read_results, results_table, table_of
+from trainer.report import report as write_report
 
 
 def report(
-    before: Annotated[Path, typer.Argument(help="What `trainer evaluate --json` wrote of the victim.")],
-    after: Annotated[Path, typer.Argument(help="What it wrote of the defended model.")],
-    out: Annotated[Path, typer.Option(help="Where result.json goes.")],
+    before: Annotated[
+        Path,
+        typer.Argument(help="What `trainer evaluate --json` wrote of the victim; or the folder of a bench."),
+    ],
+    after: Annotated[
+        Path | None, typer.Argument(help="What it wrote of the defended model.", show_default=False)
+    ] = None,
+    *,
+    out: Annotated[
+        Path,
+        typer.Option(help="Where the result goes. Of evaluations: .json; of a bench: .html, .md or .json."),
+    ],
     run: Annotated[Path | None, typer.Option(help="The defence's folder, for seconds per step.")] = None,
 ) -> None:
-    """Set two evaluations side by side: a table here, and the same in OUT for programs."""
-    from rich.console import Console
-
-    from trainer.report import report as write_report
-
-    table = write_report(before, after, out=out, run=run)
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    """Set two evaluations side by side, or the methods of a bench: a table here, and the same in OUT."""
+    if before.is_dir():
+        _report_bench(before, out)
+    elif after is None:
+        raise UserError(
+            f"{before} is one evaluation: give the one after the defence, too, or a bench's folder"
+        )
+    elif out.suffix != ".json":
+        raise UserError(f"two evaluations are written as .json, not {out.name!r}")
+    else:
+        table = write_report(before, after, out=out, run=run)
+        Console(width=None if sys.stdout.isatty() else 120).print(table)
     print(f"written to {out}")
+
+
+def _report_bench(folder: Path, out: Path) -> None:
+    file = folder / "results.parquet"
+    if not file.is_file():
+        raise UserError(
+            f"{folder} holds no results.parquet: make it with `trainer bench SUITE --out {folder}`"
+        )
+    rows = read_results(file)
+    table = results_table(table_of(rows))
+    if out.suffix == ".html":
+        from trainer.bench.page import write_page  # here: it needs matplotlib, which a table does not
+
+        write_page(out, rows)
+    elif out.suffix == ".md":
+        write_text(out, table + "\n")
+    elif out.suffix == ".json":
+        write_json(out, rows)
+    else:
+        raise UserError(f"a bench is written as .html, .md or .json, not {out.name!r}")
+    print(table)

@@ -1,0 +1,99 @@
+"""The page of a bench: whole, escaped, and asking the network for nothing."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainer import cli
+from trainer.bench.page import write_page
+from trainer.bench.results import write_results
+
+HOSTILE = "ft[bank=<script>alert(1)</script>]"
+
+
+def row(method: str, attack: str, epoch: int, **more: Any) -> dict[str, Any]:
+    given = {"suite": "demo", "lr": 0.0 if method == "none" else 1e-3, "seed": 0, "victim": f"{attack}-0"}
+    figures = {"ba1": 90.0 - epoch, "asr1": 100.0 / (epoch + 1), "ba1_named": 95.0, "ba1_unnamed": 85.0}
+    told = {"trigger_sha256": "t" * 64, "weights_sha256": "w" * 64, "seconds": 3.0, "last": epoch in (0, 2)}
+    return given | figures | told | {"method": method, "attack": attack, "epoch": epoch} | more
+
+
+ROWS = [
+    row(method, attack, epoch, counterfactual_object=99.0)
+    for attack in ("badnet", "sig")
+    for method, epochs in (("none", (0,)), (HOSTILE, (1, 2)), ("anchored", (1, 2)))
+    for epoch in epochs
+]
+
+
+class Reader(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href")]
+
+
+def test_the_page_is_whole_and_requests_nothing(tmp_path: Path) -> None:
+    write_page(tmp_path / "page.html", ROWS)
+    text = (tmp_path / "page.html").read_text("utf-8")
+    reader = Reader()
+    reader.feed(text)
+    assert reader.tags.count("svg") == 2
+    assert reader.tags.count("table") == 3
+    assert "script" not in reader.tags
+    assert all(link.startswith("#") for link in reader.links)
+    assert not re.findall(r"url\((?!#)", text)
+    assert "&lt;script&gt;" in text
+
+
+def test_same_rows_same_bytes(tmp_path: Path) -> None:
+    for name in ("one.html", "two.html"):
+        write_page(tmp_path / name, ROWS)
+    assert (tmp_path / "one.html").read_bytes() == (tmp_path / "two.html").read_bytes()
+
+
+@pytest.mark.parametrize("ending", [".html", ".md", ".json"])
+def test_report_writes_what_the_ending_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ending: str
+) -> None:
+    write_results(tmp_path / "results.parquet", ROWS)
+    out = tmp_path / f"result{ending}"
+    monkeypatch.setattr("sys.argv", ["trainer", "report", str(tmp_path), "--out", str(out)])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 0
+    assert out.read_text("utf-8")[:1] == {".html": "<", ".md": "|", ".json": "["}[ending]
+    assert "| anchored | 0.001 |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("{folder}", "--out", "a.txt"), "is written as .html, .md or .json"),
+        (("{empty}", "--out", "a.html"), "holds no results.parquet"),
+        (("a.json", "--out", "b.json"), "give the one after the defence"),
+        (("a.json", "b.json", "--out", "c.html"), "are written as .json"),
+    ],
+)
+def test_report_says_what_is_missing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    said: str,
+) -> None:
+    (tmp_path / "empty").mkdir()
+    write_results(tmp_path / "results.parquet", ROWS)
+    given = [word.format(folder=tmp_path, empty=tmp_path / "empty") for word in words]
+    monkeypatch.setattr("sys.argv", ["trainer", "report", *given])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 1
+    assert said in capsys.readouterr().err

@@ -1,0 +1,209 @@
+"""The results of a suite as one page: tables and figures, in one file that asks the network for nothing.
+
+Figures are SVG by matplotlib, drawn without a window; texts are escaped; light and dark follow the reader's system.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl  # noqa: TID251
+from matplotlib.figure import Figure as Drawing  # noqa: TID251
+
+from pipeline.storage import write_text
+from trainer.bench.cells import NO_DEFENCE
+from trainer.bench.results import Figure, Table, table_of
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1f2328; --soft: #59636e; --line: #d1d9e0; --paper: #ffffff; --best: #0a6640; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6edf3; --soft: #9198a1; --line: #3d444d; --paper: #0d1117; --best: #56d364; }
+}
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 70rem;
+  margin: 0 auto; padding: 1rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+p, figcaption { color: var(--soft); max-width: 46rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.9rem; }
+th, td { padding: 0.3rem 0.6rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+b { color: var(--best); }
+figure { margin: 1rem 0; } svg { width: 100%; height: auto; max-width: 46rem; background: #ffffff; }
+@media print { body { max-width: none; } figure, table { break-inside: avoid; } }
+"""
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#595959", "#000000")
+"""Okabe and Ito's, told apart by colour-blind eyes, too."""
+
+
+def write_page(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes the page of a suite's rows."""
+    table = table_of(rows)
+    suite = rows[0]["suite"]
+    seeds = sorted({row["seed"] for row in rows if row["method"] != NO_DEFENCE})
+    parts = [
+        f"<h1>{escape(suite)}: defences side by side</h1>",
+        f"<p>BA is zero-shot accuracy on clean images, ASR the share of triggered images of other classes that are "
+        f"read as the target; percent, top 1, after the last epoch. {_seeds(seeds)} Green: the best of a column "
+        f"(of BA and of ASR).</p>",
+        _results(table),
+        _figure("ASR by epoch", _asr_by_epoch(rows), "One panel an attack; the lines are the methods."),
+        _figure(
+            "What it costs", _frontier(table), "Each method's mean BA and mean ASR: down and right is better."
+        ),
+        "<h2>Classes that the defender's data show, and others</h2>",
+        _classes(table),
+        "<h2>Provenance</h2>",
+        _provenance(rows),
+    ]
+    title = escape(f"{suite}: defences side by side")
+    head = (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>'
+    )
+    write_text(path, f"{head}<body>{''.join(parts)}</body></html>\n")
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    if len(seeds) == 1:
+        return "One seed: no interval."
+    return f"Mean and 95 % interval of {len(seeds)} seeds."
+
+
+def _name(method: str, lr: float, table: Table) -> str:
+    several = len({rate for name, rate in table if name == method}) > 1
+    return f"{method} at {lr:g}" if several else method
+
+
+def _attacks(table: Table) -> list[str]:
+    return sorted({attack for by_attack in table.values() for attack in by_attack})
+
+
+def _results(table: Table) -> str:
+    attacks = _attacks(table)
+    best = {(attack, name): _best(table, attack, name) for attack in attacks for name in ("ba1", "asr1")}
+    head = "".join(f'<th colspan="2">{escape(attack)}</th>' for attack in attacks)
+    lines = [
+        f"<tr><th>method</th>{head}<th>mean BA</th><th>mean ASR</th><th>counterfactual</th><th>seconds</th></tr>"
+    ]
+    for (method, lr), by_attack in table.items():
+        cells = [f"<td>{escape(_name(method, lr, table))}</td>"]
+        for attack in attacks:
+            for name in ("ba1", "asr1"):
+                found = by_attack.get(attack, {}).get(name)
+                cells.append(
+                    _cell(
+                        found, found is not None and found.mean == best[attack, name] and method != NO_DEFENCE
+                    )
+                )
+        cells += [
+            _cell(_mean(by_attack, name), False) for name in ("ba1", "asr1", "counterfactual", "seconds")
+        ]
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    return f'<div class="wide"><table>{"".join(lines)}</table></div>'
+
+
+def _best(table: Table, attack: str, name: str) -> float:
+    found = [
+        by_attack[attack][name].mean
+        for (method, _), by_attack in table.items()
+        if method != NO_DEFENCE and attack in by_attack
+    ]
+    return (max if name == "ba1" else min)(found, default=float("nan"))
+
+
+def _cell(found: Figure | None, best: bool) -> str:
+    text = "" if found is None else escape(str(found))
+    return f"<td>{f'<b>{text}</b>' if best else text}</td>"
+
+
+def _mean(by_attack: Mapping[str, Mapping[str, Figure]], name: str) -> Figure | None:
+    values = [figures[name].mean for figures in by_attack.values() if name in figures]
+    return Figure(sum(values) / len(values), None, len(values)) if values else None
+
+
+def _classes(table: Table) -> str:
+    lines = ["<tr><th>method</th><th>BA, shown classes</th><th>BA, other classes</th></tr>"]
+    for (method, lr), by_attack in table.items():
+        cells = [_cell(_mean(by_attack, name), False) for name in ("ba1_named", "ba1_unnamed")]
+        lines.append(f"<tr><td>{escape(_name(method, lr, table))}</td>{''.join(cells)}</tr>")
+    return f'<div class="wide"><table>{"".join(lines)}</table></div>'
+
+
+def _provenance(rows: Sequence[Mapping[str, Any]]) -> str:
+    lines = ["<tr><th>attack</th><th>victim</th><th>trigger sha256</th><th>victim's weights sha256</th></tr>"]
+    for row in rows:
+        if row["method"] == NO_DEFENCE:
+            cells = (row["attack"], row["victim"], row["trigger_sha256"][:16], row["weights_sha256"][:16])
+            lines.append(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in cells)}</tr>")
+    return f'<div class="wide"><table>{"".join(lines)}</table></div>'
+
+
+# ------------------------------------------------------------------------------------------------------------- figures
+def _figure(title: str, drawing: Drawing, told: str) -> str:
+    with mpl.rc_context({"svg.hashsalt": "cleanerclip", "svg.fonttype": "none"}):
+        file = io.StringIO()
+        drawing.savefig(file, format="svg", bbox_inches="tight", metadata={"Date": None})
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") :].replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1)
+    return f"<h2>{escape(title)}</h2><figure>{svg}<figcaption>{escape(told)}</figcaption></figure>"
+
+
+def _asr_by_epoch(rows: Sequence[Mapping[str, Any]]) -> Drawing:
+    attacks = sorted({row["attack"] for row in rows})
+    keys = sorted({(row["method"], row["lr"]) for row in rows if row["method"] != NO_DEFENCE})
+    columns = min(3, len(attacks))
+    lines = -(-len(attacks) // columns)
+    drawing = Drawing(figsize=(3.2 * columns, 2.4 * lines + 0.6), layout="constrained")
+    panels = drawing.subplots(lines, columns, sharey=True, squeeze=False)
+    for number, panel in enumerate(panels.flat):
+        if number >= len(attacks):
+            panel.set_visible(False)
+            continue
+        attack = attacks[number]
+        start = [row["asr1"] for row in rows if row["attack"] == attack and row["method"] == NO_DEFENCE]
+        for place, (method, lr) in enumerate(keys):
+            line = _by_epoch(rows, attack, method, lr)
+            if start:
+                line = {0: sum(start) / len(start), **line}
+            colour = COLOURS[place % len(COLOURS)]
+            panel.plot(list(line), list(line.values()), color=colour, label=f"{method} ({lr:g})", lw=1.6)
+        panel.set_title(attack, fontsize=10)
+        panel.set_ylim(-3, 103)
+        panel.grid(alpha=0.25)
+    drawing.supxlabel("epoch", fontsize=10)
+    drawing.supylabel("ASR, %", fontsize=10)
+    handles, labels = panels.flat[0].get_legend_handles_labels()
+    drawing.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    return drawing
+
+
+def _by_epoch(rows: Sequence[Mapping[str, Any]], attack: str, method: str, lr: float) -> dict[int, float]:
+    found: dict[int, list[float]] = {}
+    for row in rows:
+        if (row["attack"], row["method"], row["lr"]) == (attack, method, lr):
+            found.setdefault(row["epoch"], []).append(row["asr1"])
+    return {epoch: sum(values) / len(values) for epoch, values in sorted(found.items())}
+
+
+def _frontier(table: Table) -> Drawing:
+    drawing = Drawing(figsize=(6.4, 4.2), layout="constrained")
+    panel = drawing.subplots()
+    for place, ((method, lr), by_attack) in enumerate(table.items()):
+        ba, asr = _mean(by_attack, "ba1"), _mean(by_attack, "asr1")
+        assert ba is not None
+        assert asr is not None
+        panel.scatter(ba.mean, asr.mean, color=COLOURS[place % len(COLOURS)], s=36, zorder=3)
+        panel.annotate(
+            _name(method, lr, table),
+            (ba.mean, asr.mean),
+            xytext=(6, 4),
+            textcoords="offset points",
+            fontsize=8,
+        )
+    panel.set_xlabel("mean BA, %")
+    panel.set_ylabel("mean ASR, %")
+    panel.set_ylim(-3, 103)
+    panel.grid(alpha=0.25)
+    return drawing
