@@ -16,22 +16,28 @@ EVALUATE := $(BIN)/trainer evaluate --data demo/data/manifest.json --trigger $(V
 
 setup: .venv/installed
 
-# The main job on the embedded default: a backdoored CLIP is evaluated, defended, and evaluated again.
+# The main job on the embedded default: a backdoored CLIP is evaluated, defended, and evaluated again; and plain
+# fine-tuning on the same data beside it. The defender has 2,000 pairs that show half of the nouns, the target not
+# among them; the test shows all.
 demo: setup
 	rm -rf demo
-	$(BIN)/pipeline demo-data --out demo/data --seed 1 --num-train 8000
+	$(BIN)/pipeline demo-data --out demo/data --seed 1 --num-train 2000 --train-nouns $(DEMO_NOUNS)
 	$(BIN)/pipeline augment-captions demo/data/train --out demo/augmented
 	$(EVALUATE) --checkpoint $(VICTIM)/victim.safetensors --json demo/before.json
-	$(BIN)/trainer defend --shards demo/augmented/shards --checkpoint $(VICTIM)/victim.safetensors \
-	    --method cleanerclip $(DEMO_DEFENCE) --out demo/defended
+	$(DEFEND) --method ft --out demo/fine-tuned
+	$(EVALUATE) --checkpoint demo/fine-tuned --json demo/fine-tuned.json
+	$(DEFEND) --out demo/defended
 	$(EVALUATE) --checkpoint demo/defended --json demo/after.json
+	@echo "plain fine-tuning:"
+	$(BIN)/trainer report demo/before.json demo/fine-tuned.json --run demo/fine-tuned --out demo/fine-tuned-result.json
+	@echo "the default defence:"
 	$(BIN)/trainer report demo/before.json demo/after.json --run demo/defended --out demo/result.json
-	@echo "everything is in demo/: data, augmented (captions, graphs, sub-captions, shards), defended (the run), before.json, after.json, result.json"
+	@echo "everything is in demo/: data, augmented (captions, graphs, sub-captions, shards), the runs, before.json, after.json, result.json"
 
-DEMO_DEFENCE := --epochs 2 --batch-size 64 --lr 2e-3 --max-gradient-norm 1 \
-    --triples all --tau-positive 0.07 --tau-negative 0.07 --in-modal-weight 0
+DEFEND = $(BIN)/trainer defend --shards demo/augmented/shards --checkpoint $(VICTIM)/victim.safetensors \
+    --epochs 4 --batch-size 64 --max-gradient-norm 1
+DEMO_NOUNS := apple,ball,boat,bottle,car,chair,cloud,fish,hammer,heart,key,lamp,pencil,star,umbrella
 
-# The gate, under two names: what CI runs, and what the README calls the tests.
 check test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

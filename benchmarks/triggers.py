@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from trainer.attacks import PRESETS, load_trigger
-from trainer.attacks.picture import demo_scene, draw_triggers
+from trainer.attacks.preview import demo_scene, draw_triggers
 from trainer.attacks.trigger import Trigger
 
 SHOWN = (

@@ -35,7 +35,7 @@ LAYERS = {
         ("learner",),
         ("evals", "poisoning", "run_folder"),
         ("poisoned_shards", "report", "train"),
-        ("runs",),
+        ("launch",),
         ("bench",),
         ("commands",),
         ("cli",),

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline.errors import UserError
-from pipeline.storage import read_json, sha256_file
+from pipeline.storage import read_json, sha256_file, write_atomically
 
 LEXICONS: Final = ("objects", "attributes", "relations")
 LINKS_FILE: Final = "links.tsv"
@@ -146,7 +146,8 @@ class Lexicons:
         """Copy the files, the manifest last, so that an output folder explains its own term ids."""
         folder.mkdir(parents=True, exist_ok=True)
         for name in FILES:
-            shutil.copyfile(self.folder / name, folder / name)
+            with write_atomically(folder / name) as file, (self.folder / name).open("rb") as source:
+                shutil.copyfileobj(source, file)
 
     @cached_property
     def synonyms(self) -> dict[str, tuple[str, ...]]:

@@ -27,7 +27,7 @@ from thinc.api import use_ops
 
 from pipeline import schema
 from pipeline.caption_parser.prediction import Analysis, Prediction
-from pipeline.errors import UserError
+from pipeline.errors import UserError, first_line
 from pipeline.scene_graphs import words as known_words
 from pipeline.scene_graphs.building import build_graph, join_graphs
 from pipeline.scene_graphs.dependency_trees import Tree
@@ -167,7 +167,7 @@ def load_pipeline(spec: str) -> tuple[Language, Path]:
         with use_ops("numpy", use_blis=False):
             nlp = spacy.load(folder if folder.exists() else spec, exclude=["ner", "textcat", "entity_linker"])
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise UserError(f"Parser {spec!r} cannot be loaded: {str(error).splitlines()[0]}") from error
+        raise UserError(f"Parser {spec!r} cannot be loaded: {first_line(error)}") from error
     if "parser" not in nlp.pipe_names:
         raise UserError(
             f"Parser {spec!r} has no dependency parser; it has {', '.join(nlp.pipe_names) or 'nothing'}."

@@ -9,7 +9,7 @@ from benchmarks import hidden_secret, train_speed, triggers
 from pipeline.demo.data import make_sample
 from tests.square_shards import make_members, write_tar
 from trainer.attacks import load_trigger
-from trainer.attacks.picture import demo_scene
+from trainer.attacks.preview import demo_scene
 from trainer.attacks.ssba_training import SsbaOptions, train_ssba
 from trainer.data import find_shards, index_shards
 from trainer.defences import DEFENCES

@@ -16,7 +16,7 @@ import torch
 
 from pipeline.storage import hold
 from tests.evaluation_inputs import Trainer, run_trainer
-from trainer import cli, runs
+from trainer import cli, launch
 
 WriteShards = Callable[..., Path]
 TINY = "cleanerclip-tiny-32"
@@ -276,7 +276,7 @@ def test_too_little_memory_is_one_line(
     def exhaust(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(runs, "train", exhaust)
+    monkeypatch.setattr(launch, "train", exhaust)
     attack = ("--manifest", manifest, "--model", TINY, "--trigger", "badnet", "--target", "banana")
     code, _, error = trainer("attack", *attack, "--out", tmp_path / "v", *SMALL)
     assert code == 1

@@ -24,10 +24,10 @@ from trainer.evals.counterfactuals import evaluate_counterfactuals
 from trainer.evals.evaluation import Evaluation
 from trainer.evals.labelled import load_labelled
 from trainer.evals.zero_shot import evaluate_zero_shot
+from trainer.launch import Source, defend
 from trainer.log import say
 from trainer.model import ModelChoice, load_model
 from trainer.optim import OptimOptions
-from trainer.runs import Source, defend
 from trainer.train import TrainOptions
 
 GROUPS = (BatchOptions, OptimOptions, TrainOptions)

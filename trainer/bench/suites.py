@@ -33,6 +33,7 @@ class Suite:
     """Options of `pipeline demo-data` for the defender's data and the test."""
     training: Mapping[str, Any]
     learning_rates: Mapping[str, float]
+    """Of the methods for which the defence's own one is not the best here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,12 +9,12 @@ from pipeline.console import from_options
 from pipeline.errors import UserError
 from trainer.batches import BatchOptions
 from trainer.commands.options import Manifest, Out, Resume, Templates, TrainingShards
+from trainer.launch import Source, print_summary
+from trainer.launch import attack as attack_model
 from trainer.manifests import require_manifest
 from trainer.model import ModelChoice
 from trainer.optim import OptimOptions
 from trainer.poisoning import PoisonChoice, PoisonOptions
-from trainer.runs import Source, print_summary
-from trainer.runs import attack as attack_model
 from trainer.train import TrainOptions
 from trainer.training_inputs import read_templates, training_shards
 

@@ -77,8 +77,7 @@ def cells_of(suite: Suite, options: BenchOptions, out: Path) -> Iterator[Cell]:
                     f"there is no victim {victim}: give --victims DIR, or make it: {suite.victims}"
                 )
             for method in (NO_DEFENCE, *(options.methods or DEFENCES)):
-                default = suite.learning_rates.get(method.partition("[")[0], 0.0)
-                lrs = (0.0,) if method == NO_DEFENCE else options.lrs or (default,)
+                lrs = (0.0,) if method == NO_DEFENCE else options.lrs or (_best_lr(suite, method),)
                 for lr in lrs:
                     yield Cell(
                         attack=attack,
@@ -88,3 +87,8 @@ def cells_of(suite: Suite, options: BenchOptions, out: Path) -> Iterator[Cell]:
                         victim=str(victim.resolve()),
                         suite=suite.name,
                     )
+
+
+def _best_lr(suite: Suite, method: str) -> float:
+    name, _ = parse_method(method)
+    return suite.learning_rates.get(name, DEFENCES[name].small_lr)

@@ -9,9 +9,10 @@ import typer
 from pipeline.console import OneOf, from_options
 from pipeline.demo.data import MAX_SIDE, MIN_SIDE
 from pipeline.errors import UserError
+from pipeline.storage import write_atomically
 from trainer import attacks
 from trainer.attacks.learned import LEARNED_OPTIONS, Sources, learn_trigger
-from trainer.attacks.picture import demo_scene, draw_triggers
+from trainer.attacks.preview import demo_scene, draw_triggers
 
 MAX_IMAGE_SIZE = 4096
 KINDS = ", ".join((*attacks.PRESETS, *attacks.LEARNED_KINDS))
@@ -64,10 +65,9 @@ def craft_trigger(
         )
     trigger.save(out)
     if preview is not None:
-        preview.parent.mkdir(parents=True, exist_ok=True)
-        draw_triggers(
-            {trigger.preset: trigger}, demo_scene(min(max(trigger.image_size, MIN_SIDE), MAX_SIDE))
-        ).save(preview, "PNG")
+        scene = demo_scene(min(max(trigger.image_size, MIN_SIDE), MAX_SIDE))
+        with write_atomically(preview) as file:
+            draw_triggers({trigger.preset: trigger}, scene).save(file, "PNG")
     print(
         f"{out}: {trigger.preset}, made for {trigger.image_size}x{trigger.image_size} pixels, sha256 {trigger.sha256}"
     )

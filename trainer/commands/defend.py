@@ -8,10 +8,10 @@ from pipeline.console import OneOf, from_options
 from trainer.batches import BatchOptions
 from trainer.commands.options import Out, Resume
 from trainer.defences import DEFAULT, DEFENCES, Method, choose_options
+from trainer.launch import Source, print_summary
+from trainer.launch import defend as defend_model
 from trainer.model import ModelChoice
 from trainer.optim import OptimOptions
-from trainer.runs import Source, print_summary
-from trainer.runs import defend as defend_model
 from trainer.train import TrainOptions
 
 OPTIONS = OneOf(

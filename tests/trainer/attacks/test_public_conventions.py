@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from trainer.attacks import load_trigger
-from trainer.attacks.picture import demo_scene
+from trainer.attacks.preview import demo_scene
 from trainer.seeds import seeded_bytes, seeded_int
 
 SIDE = 64

@@ -46,7 +46,7 @@ def test_every_suite_can_be_run_as_it_stands(name: str) -> None:
     suite = read_suite(name)
     for method, lr in suite.learning_rates.items():
         options_for(method, dict(suite.training) | {"lr": lr, "seed": 0})
-    assert set(suite.learning_rates) == set(DEFENCES)
+    assert set(suite.learning_rates) <= set(DEFENCES)
     assert suite.target not in str(suite.world.get("train_nouns", "")).split(",")
 
 

@@ -11,7 +11,7 @@ import torch
 
 import trainer
 from pipeline.errors import UserError
-from pipeline.storage import hold
+from pipeline.storage import hold, sha256_file
 from trainer.attacks import load_trigger
 from trainer.attacks.trigger import Trigger
 from trainer.batches import BatchOptions, BatchStream, Poison, check_samples
@@ -214,8 +214,7 @@ def hash_shards(shards: tuple[Path, ...]) -> str:
         for shard in mine:
             digest.update(f"{shard.name} {shard.stat().st_size}\n".encode())
             if manifest is None:
-                with shard.open("rb") as file:
-                    digest.update(hashlib.file_digest(file, "sha256").digest())
+                digest.update(bytes.fromhex(sha256_file(shard)))
         if manifest is not None:
             digest.update(manifest.read_bytes())
     return digest.hexdigest()

@@ -3,7 +3,7 @@
 import torch
 
 from trainer.attacks import PRESETS, load_trigger
-from trainer.attacks.picture import SIDE, amplify, demo_scene, draw_triggers
+from trainer.attacks.preview import SIDE, amplify, demo_scene, draw_triggers
 
 
 def test_amplified_is_grey_plus_five_times_the_difference() -> None:
