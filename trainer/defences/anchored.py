@@ -35,6 +35,8 @@ class AnchoredOptions:
     """Triggered images in a step, as a share of the batch."""
     anchor_weight: float = 3.0
     """What it counts that clean images stay where the model as it came puts them."""
+    power: float = 2.0
+    """Of a triggered image's distance: above 1, images led far away count more than blurred ones."""
     invent_steps: int = 15
     """Steps by which each trigger is optimised on the model as it came."""
     invent_images: int = 512
@@ -46,6 +48,8 @@ class AnchoredOptions:
         check_weights(self, "anchor_weight")
         if not 0 < self.share <= 1:
             raise UserError(f"share must be above 0 and at most 1, not {self.share}")
+        if not 1 <= self.power <= 4:
+            raise UserError(f"power must be from 1 to 4, not {self.power}")
         for name, least in (("pool", 1), ("invent_steps", 0), ("invent_images", 2), ("craft_images", 0)):
             if getattr(self, name) < least:
                 raise UserError(f"{name} must be at least {least}, not {getattr(self, name)}")
@@ -133,11 +137,12 @@ class Anchored(Defence):
                 )
 
     def terms(self, found: Embeddings) -> dict[str, Tensor]:
-        """How far clean images have moved from the teacher's embeddings, and triggered ones: 1 - cosine, the means."""
+        """How far clean and triggered images are from the teacher's embeddings: means of 1 - cosine and its power."""
         assert found.added_XD is not None
+        away_X = (1 - (found.added_XD * self.clean_XD).sum(dim=1)).clamp(min=1e-6)
         return {
             "anchor": 1 - (found.image_BD * self.clean_BD).sum(dim=1).mean(),
-            "triggered": 1 - (found.added_XD * self.clean_XD).sum(dim=1).mean(),
+            "triggered": away_X.pow(self.options.power).mean(),
         }
 
     def state(self) -> dict[str, Any]:

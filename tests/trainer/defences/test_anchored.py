@@ -1,29 +1,41 @@
 """`anchored`: what its bank does, that it is kept over a stop, and that it makes triggers harmless."""
 
+import copy
+from dataclasses import replace
+
 import pytest
 import torch
 
+from pipeline.demo.data import make_sample
+from tests.places import ROOT
 from trainer.batches import Batch
 from trainer.defences.anchored import Anchored, AnchoredOptions
 from trainer.defences.defence import Setting
 from trainer.defences.invented import KINDS, concentrate, invent, spread
 from trainer.embedding import Teacher, encode
+from trainer.images import decode, to_tensor
 from trainer.model import ClipModel, load_model
 
-SIZE = 32
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def victim() -> ClipModel:
+    """A trained model: one of random weights puts all images in one place, trigger or not."""
+    return load_model(checkpoint=ROOT / "trainer" / "demo_victim" / "victim.safetensors")
 
 
 @pytest.fixture
-def clip() -> ClipModel:
-    return load_model("cleanerclip-tiny-32", seed=1)
+def clip(victim: ClipModel) -> ClipModel:
+    return replace(victim, model=copy.deepcopy(victim.model))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def batch() -> Batch:
-    images = torch.randint(0, 256, (12, 3, SIZE, SIZE), generator=torch.Generator().manual_seed(0))
+    scenes = [decode(make_sample(f"{n}", seed=1, image_size=SIZE).jpeg) for n in range(12)]
     return Batch(
         keys=tuple("abcdefghijkl"),
-        image_M3HW=images.to(torch.uint8),
+        image_M3HW=torch.stack([to_tensor(scene) for scene in scenes]),
         text_BL=torch.zeros(12, 16, dtype=torch.long),
         num_pairs=12,
     )
@@ -57,7 +69,7 @@ def test_inventing_leads_images_together_and_away(kind: str, clip: ClipModel, ba
             return float(concentrate(teacher.embed_images(_other_keys(batch), pixels), clean))
 
     before = aim()
-    for _ in range(15):
+    for _ in range(10):
         invent(trigger, teacher.model, clip, batch.image_M3HW, clean, generator=generator, num=12)
     assert aim() < before
 
@@ -87,8 +99,8 @@ def test_a_step_holds_the_clean_images_and_a_share_of_them_triggered(clip: ClipM
     assert len(pixels) == 12 + 6
     assert torch.equal(pixels[:12], batch.image_M3HW.float() / 255)
     terms = terms_of(anchored, clip, batch, pixels)
-    assert float(terms["anchor"].detach()) == pytest.approx(0, abs=1e-6)  # nothing has moved yet
-    assert float(terms["triggered"].detach()) > 4e-6
+    assert float(terms["anchor"].detach()) == pytest.approx(0, abs=1e-5)  # nothing has moved yet
+    assert float(terms["triggered"].detach()) > 1e-3
 
 
 def test_a_step_moves_the_triggers_it_takes_and_leaves_the_model_as_it_was(
