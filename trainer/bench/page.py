@@ -28,7 +28,8 @@ p, figcaption { color: var(--soft); max-width: 46rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.9rem; }
 th, td { padding: 0.3rem 0.6rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td:first-child { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 9rem; }
+tr + tr th:first-child { min-width: 0; text-align: right; }
 b { color: var(--best); }
 figure { margin: 1rem 0; } svg { width: 100%; height: auto; max-width: 46rem; background: #ffffff; }
 @media print { body { max-width: none; } figure, table { break-inside: avoid; } }
@@ -84,8 +85,10 @@ def _results(table: Table) -> str:
     attacks = _attacks(table)
     best = {(attack, name): _best(table, attack, name) for attack in attacks for name in ("ba1", "asr1")}
     head = "".join(f'<th colspan="2">{escape(attack)}</th>' for attack in attacks)
+    below = "<th>BA</th><th>ASR</th>" * (len(attacks) + 1)
     lines = [
-        f"<tr><th>method</th>{head}<th>mean BA</th><th>mean ASR</th><th>counterfactual</th><th>seconds</th></tr>"
+        f'<tr><th rowspan="2">method</th>{head}<th colspan="2">mean</th>'
+        f'<th rowspan="2">counterfactual</th><th rowspan="2">seconds</th></tr><tr>{below}</tr>'
     ]
     for (method, lr), by_attack in table.items():
         cells = [f"<td>{escape(_name(method, lr, table))}</td>"]
@@ -170,9 +173,9 @@ def _asr_by_epoch(rows: Sequence[Mapping[str, Any]]) -> Drawing:
             colour = COLOURS[place % len(COLOURS)]
             panel.plot(list(line), list(line.values()), color=colour, label=f"{method} ({lr:g})", lw=1.6)
         panel.set_title(attack, fontsize=10)
+        panel.set_xlabel("epoch", fontsize=8)
         panel.set_ylim(-3, 103)
         panel.grid(alpha=0.25)
-    drawing.supxlabel("epoch", fontsize=10)
     drawing.supylabel("ASR, %", fontsize=10)
     handles, labels = panels.flat[0].get_legend_handles_labels()
     drawing.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)

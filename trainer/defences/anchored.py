@@ -35,8 +35,6 @@ class AnchoredOptions:
     """Triggered images in a step, as a share of the batch."""
     anchor_weight: float = 3.0
     """What it counts that clean images stay where the model as it came puts them."""
-    power: float = 2.0
-    """Of a triggered image's distance: above 1, images led far away count more than blurred ones."""
     invent_steps: int = 15
     """Steps by which each trigger is optimised on the model as it came."""
     invent_images: int = 512
@@ -48,8 +46,6 @@ class AnchoredOptions:
         check_weights(self, "anchor_weight")
         if not 0 < self.share <= 1:
             raise UserError(f"share must be above 0 and at most 1, not {self.share}")
-        if not 1 <= self.power <= 4:
-            raise UserError(f"power must be from 1 to 4, not {self.power}")
         for name, least in (("pool", 1), ("invent_steps", 0), ("invent_images", 2), ("craft_images", 0)):
             if getattr(self, name) < least:
                 raise UserError(f"{name} must be at least {least}, not {getattr(self, name)}")
@@ -79,10 +75,10 @@ class Anchored(Defence):
                 break
         image_N3HW, clean_ND = torch.cat(pixels), torch.cat(clean)
         say(f"anchored: inventing {len(self.kinds)} triggers on {len(image_N3HW)} images")
-        for number, kind in enumerate(self.kinds):
-            generator = self._generator("invent", number)
-            trigger = KINDS[kind](self.setting.clip.image_size, generator)
+        for number in range(len(self.kinds)):
+            trigger = self._draw(number)
             trigger.values = trigger.values.to(image_N3HW.device)
+            generator = self._generator("images", number)
             for _ in range(self.options.invent_steps):
                 invent(
                     trigger, self.teacher.model, self.setting.clip, image_N3HW, clean_ND, generator=generator
@@ -137,12 +133,11 @@ class Anchored(Defence):
                 )
 
     def terms(self, found: Embeddings) -> dict[str, Tensor]:
-        """How far clean and triggered images are from the teacher's embeddings: means of 1 - cosine and its power."""
+        """How far clean images have moved from the teacher's embeddings, and triggered ones: 1 - cosine, the means."""
         assert found.added_XD is not None
-        away_X = (1 - (found.added_XD * self.clean_XD).sum(dim=1)).clamp(min=1e-6)
         return {
             "anchor": 1 - (found.image_BD * self.clean_BD).sum(dim=1).mean(),
-            "triggered": away_X.pow(self.options.power).mean(),
+            "triggered": 1 - (found.added_XD * self.clean_XD).sum(dim=1).mean(),
         }
 
     def state(self) -> dict[str, Any]:
@@ -151,10 +146,17 @@ class Anchored(Defence):
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Puts the pool back; what was drawn beside a trigger's values is drawn again."""
-        for number, (kind, values) in enumerate(zip(self.kinds, state["pool"], strict=True)):
-            trigger = KINDS[kind](self.setting.clip.image_size, self._generator("invent", number))
+        for number, values in enumerate(state["pool"]):
+            trigger = self._draw(number)
             trigger.values = values.to(next(self.setting.clip.model.parameters()).device)
             self.pool.append(trigger)
+
+    def _draw(self, number: int) -> InventedTrigger:
+        """The pool's trigger of that number before its first step; those of a kind are spread over its sorts."""
+        kind = self.kinds[number]
+        rank, count = self.kinds[:number].count(kind), self.kinds.count(kind)
+        place = rank / (count - 1) if count > 1 else 0.5
+        return KINDS[kind](self.setting.clip.image_size, self._generator("draw", number), place=place)
 
     def _generator(self, *purpose: object) -> torch.Generator:
         return torch.Generator().manual_seed(seeded_int("anchored", self.setting.seed, *purpose))

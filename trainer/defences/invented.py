@@ -7,7 +7,7 @@ that it is tested on, but kinds do resemble families: what each kind is good for
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import torch
@@ -25,9 +25,13 @@ class InventedTrigger(ABC):
     low: float
     high: float
 
-    def __init__(self, size: int, generator: torch.Generator) -> None:
-        """Drawn at random for images of `size` pixels a side."""
-        self.size = size
+    def __init__(self, size: int, generator: torch.Generator, *, place: float = 0.5) -> None:
+        """Drawn at random for images of `size` pixels a side.
+
+        `place`, from 0 to 1, says where it stands among those of its kind, which differ in what is not trained: so
+        that a pool holds small and large, weak and strong, and not by chance one sort alone.
+        """
+        self.size, self.place = size, place
         self.values = self.draw(generator)
 
     @abstractmethod
@@ -42,9 +46,6 @@ class InventedTrigger(ABC):
         """One signed step against the gradient, within the bounds."""
         self.values = (self.values - self.step_size * gradient.sign()).clamp(self.low, self.high)
 
-    def _between(self, low: float, high: float, generator: torch.Generator) -> float:
-        return low + (high - low) * float(torch.rand((), generator=generator))
-
 
 class Patch(InventedTrigger):
     """A square of 6 to 16 % of the side, at a place drawn anew for every batch."""
@@ -52,7 +53,7 @@ class Patch(InventedTrigger):
     step_size, low, high = 0.1, 0.0, 1.0
 
     def draw(self, generator: torch.Generator) -> Tensor:
-        side = max(2, round(self.size * self._between(0.06, 0.16, generator)))
+        side = max(2, round(self.size * (0.06 + 0.10 * self.place)))
         return torch.rand((3, side, side), generator=generator)
 
     def apply(self, image_N3HW: Tensor, generator: torch.Generator) -> Tensor:
@@ -98,7 +99,7 @@ class Blend(InventedTrigger):
     step_size, low, high = 0.1, 0.0, 1.0
 
     def draw(self, generator: torch.Generator) -> Tensor:
-        self.share = self._between(0.1, 0.25, generator)
+        self.share = 0.1 + 0.15 * self.place
         return torch.rand((3, self.size, self.size), generator=generator)
 
     def apply(self, image_N3HW: Tensor, generator: torch.Generator) -> Tensor:
@@ -124,7 +125,7 @@ class Warp(InventedTrigger):
         )
 
 
-KINDS: Final[Mapping[str, Callable[[int, torch.Generator], InventedTrigger]]] = {
+KINDS: Final[Mapping[str, type[InventedTrigger]]] = {
     "patch": Patch,
     "additive": Additive,
     "smooth": Smooth,
