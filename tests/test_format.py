@@ -13,6 +13,9 @@ import pytest
 
 from pipeline import schema, tables
 from pipeline.captions import images
+from pipeline.captions.columns import CAPTION_NAMES, IMAGE_NAMES, KEY_NAMES
+from pipeline.captions.delimited import SEPARATORS
+from pipeline.captions.places import FORMATS, SUFFIXES
 from pipeline.captions.readers import InputOptions
 from pipeline.lexicons.loading import BANDS, COLUMNS, LEXICONS, LINKS
 from pipeline.shards import OWN_FIELDS
@@ -85,6 +88,20 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = write_tar(folder / "input.tar", members)
     run_stages(PipelineOptions(source=InputOptions(input=str(file)), out=folder / "out"))
     return folder / "out"
+
+
+def test_formats_and_columns_of_captions() -> None:
+    title = "Captions that are read"
+    assert [found[0] for found, _ in table(title, "format")] == list(FORMATS)
+    of = {found[0]: re.findall(r"`(\w+)`", cells[0]) for found, cells in table(title, "column")}
+    assert {name: tuple(words) for name, words in of.items()} == {
+        "caption": CAPTION_NAMES,
+        "image": IMAGE_NAMES,
+        "key": KEY_NAMES,
+    }
+    told = {suffix for suffix in SUFFIXES if f"`{suffix}`" in section(title)}
+    assert told == set(SUFFIXES)
+    assert all(word in section(title) for word in SEPARATORS.values())
 
 
 @pytest.mark.parametrize(
