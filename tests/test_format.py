@@ -5,7 +5,7 @@ import re
 import tarfile
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,6 +23,7 @@ from pipeline.stages import PipelineOptions, run_stages
 from tests.places import ROOT
 from tests.small_inputs import image_bytes, write_tar
 from trainer.attacks import KINDS
+from trainer.evals import loose_sets
 from trainer.evals.evaluation import ClassScore, Evaluation, Share
 from trainer.evals.retrieval import Retrieval
 from trainer.manifests import FIELDS
@@ -207,6 +208,15 @@ def test_kinds_of_triggers() -> None:
 
 def test_fields_of_a_data_manifest() -> None:
     assert set(names("A data manifest", "field")) == set(FIELDS)
+
+
+def test_layouts_of_labelled_images() -> None:
+    title = "A data manifest"
+    assert sorted(found[0] for found, _ in table(title, "layout")) == sorted(get_args(loose_sets.Layout))
+    of_tables = section(title).split("Columns of tables: ")[1].split(".\n")[0]
+    told = re.findall(r"`(\w+)`", of_tables)
+    assert told == [*loose_sets.IMAGE_COLUMNS, *loose_sets.LABEL_COLUMNS]
+    assert all(f"`{name}`" in section(title) for name in (*loose_sets.CLASS_FILES, loose_sets.TABLE))
 
 
 @pytest.mark.parametrize("record", [Share, ClassScore, Evaluation, Retrieval])

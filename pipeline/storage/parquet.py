@@ -40,6 +40,14 @@ class ParquetRows:
         ]
         """Names of the columns of bytes, or of structs with `bytes`, as Hugging Face keeps images."""
 
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the footer says beside the columns, as text."""
+        found = self._file.schema_arrow.metadata or {}
+        return {
+            key.decode("utf-8", "replace"): value.decode("utf-8", "replace") for key, value in found.items()
+        }
+
     def rows(self, columns: Sequence[str], *, at_a_time: int) -> Iterator[dict[str, Any]]:
         """The rows in their order, with these columns; `at_a_time` of them are held in memory."""
         for batch in self._batches(batch_size=at_a_time, columns=list(columns)):
