@@ -33,6 +33,7 @@ COMMANDS = (
     "retrieve",
     "report",
     "inspect",
+    "convert",
 )
 
 

@@ -18,7 +18,8 @@ from trainer.attacks.badclip_training import BadClipOptions, badclip_loss, optim
 from trainer.attacks.trigger import Trigger
 from trainer.embedding import embed_classes, evaluation_mode, nearest_classes
 from trainer.images import decode
-from trainer.model import ClipModel, encode_text, hash_weights, load_model
+from trainer.checkpoint import hash_weights
+from trainer.model import ClipModel, encode_text, load_model
 
 TARGET = "red"
 NO_BOUND = 100.0
