@@ -5,7 +5,7 @@ import re
 import tarfile
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,6 +13,9 @@ import pytest
 
 from pipeline import schema, tables
 from pipeline.captions import images
+from pipeline.captions.columns import CAPTION_NAMES, IMAGE_NAMES, KEY_NAMES
+from pipeline.captions.delimited import SEPARATORS
+from pipeline.captions.places import FORMATS, SUFFIXES
 from pipeline.captions.readers import InputOptions
 from pipeline.lexicons.loading import BANDS, COLUMNS, LEXICONS, LINKS
 from pipeline.shards import OWN_FIELDS
@@ -20,6 +23,7 @@ from pipeline.stages import PipelineOptions, run_stages
 from tests.places import ROOT
 from tests.small_inputs import image_bytes, write_tar
 from trainer.attacks import KINDS
+from trainer.evals import loose_sets
 from trainer.evals.evaluation import ClassScore, Evaluation, Share
 from trainer.evals.retrieval import Retrieval
 from trainer.manifests import FIELDS
@@ -85,6 +89,20 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = write_tar(folder / "input.tar", members)
     run_stages(PipelineOptions(source=InputOptions(input=str(file)), out=folder / "out"))
     return folder / "out"
+
+
+def test_formats_and_columns_of_captions() -> None:
+    title = "Captions that are read"
+    assert [found[0] for found, _ in table(title, "format")] == list(FORMATS)
+    of = {found[0]: re.findall(r"`(\w+)`", cells[0]) for found, cells in table(title, "column")}
+    assert {name: tuple(words) for name, words in of.items()} == {
+        "caption": CAPTION_NAMES,
+        "image": IMAGE_NAMES,
+        "key": KEY_NAMES,
+    }
+    told = {suffix for suffix in SUFFIXES if f"`{suffix}`" in section(title)}
+    assert told == set(SUFFIXES)
+    assert all(word in section(title) for word in SEPARATORS.values())
 
 
 @pytest.mark.parametrize(
@@ -190,6 +208,15 @@ def test_kinds_of_triggers() -> None:
 
 def test_fields_of_a_data_manifest() -> None:
     assert set(names("A data manifest", "field")) == set(FIELDS)
+
+
+def test_layouts_of_labelled_images() -> None:
+    title = "A data manifest"
+    assert sorted(found[0] for found, _ in table(title, "layout")) == sorted(get_args(loose_sets.Layout))
+    of_tables = section(title).split("Columns of tables: ")[1].split(".\n")[0]
+    told = re.findall(r"`(\w+)`", of_tables)
+    assert told == [*loose_sets.IMAGE_COLUMNS, *loose_sets.LABEL_COLUMNS]
+    assert all(f"`{name}`" in section(title) for name in (*loose_sets.CLASS_FILES, loose_sets.TABLE))
 
 
 @pytest.mark.parametrize("record", [Share, ClassScore, Evaluation, Retrieval])

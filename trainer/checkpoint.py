@@ -1,15 +1,17 @@
 """Checkpoints, read without ever unpickling and written so that nobody needs to.
 
-Reads safetensors (ours, open_clip's) and torch files (open_clip's, CleanCLIP's and BadCLIP's `{epoch, name,
-state_dict, optimizer}`, PAR's with its argparse Namespace). Writes `epoch_N.safetensors` with the weights and, for
+Reads safetensors (ours, open_clip's, Hugging Face's) and torch files (open_clip's, CleanCLIP's and BadCLIP's `{epoch,
+name, state_dict, optimizer}`, PAR's with its argparse Namespace). Writes `epoch_N.safetensors` with the weights and, for
 an exact continuation, `epoch_N.state.pt` with tensors and plain types. `model` fits weights to architectures.
 """
 
 import argparse
+import hashlib
 import json
 import pickle  # noqa: TID251  # for the exception's name alone
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +22,7 @@ from torch import Tensor
 
 from pipeline.errors import UserError, first_line
 from pipeline.storage import read_json, write_by_path
+from trainer import hugging_face
 
 Storage = Literal["fp32", "fp16"]
 
@@ -29,6 +32,8 @@ ALLOWED_CLASSES: tuple[type, ...] = (argparse.Namespace,)
 FINAL_FOLDER = "model"
 FINAL_WEIGHTS = "open_clip_model.safetensors"
 FINAL_CONFIG = "open_clip_config.json"
+OPEN_CLIP_BIN = "open_clip_pytorch_model.bin"
+"""What open_clip writes beside its configuration where it does not write safetensors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +42,7 @@ class Weights:
 
     path: Path
     state_dict: dict[str, Tensor]
-    """By open_clip's names; a leading `module.` is gone."""
+    """By open_clip's names; a leading `module.` is gone, Hugging Face's names are translated."""
     model_name: str | None
     """Where the file or the configuration beside it names the model."""
     quick_gelu: bool | None
@@ -46,6 +51,8 @@ class Weights:
     """open_clip's preprocess_cfg (mean, std, ...), where the configuration beside the file states it."""
     format: str
     """safetensors or torch."""
+    style: str = "open_clip"
+    """Whose names the tensors had: open_clip, or the class of transformers."""
     facts: dict[str, Any]
     """Everything else that is plain: metadata, epoch, name, arguments."""
 
@@ -56,12 +63,32 @@ def read_weights(path: Path) -> Weights:
     with path.open("rb") as file:
         start = file.read(16)
     if start[8:9] == b"{":
-        return _read_safetensors(path)
+        return _translated(_read_safetensors(path))
     if path.suffix == ".safetensors":
         raise UserError(f"{path} is no safetensors file, whatever its name says")
     if not start.startswith((b"PK", b"\x80")):
         raise UserError(f"{path} is neither a safetensors nor a torch file")
-    return _read_torch(path)
+    return _translated(_read_torch(path))
+
+
+def _translated(weights: Weights) -> Weights:
+    """The weights under open_clip's names, where they have Hugging Face's; its config.json must lie beside them."""
+    if not hugging_face.has_these_names(weights.state_dict):
+        return weights
+    folder = weights.path.parent
+    config = hugging_face.read_config(folder)
+    if config is None:
+        raise UserError(
+            f"{weights.path} has Hugging Face's names, and no config.json of a CLIPModel or SiglipModel lies beside it"
+        )
+    told = hugging_face.to_open_clip_config(config, folder)
+    return replace(
+        weights,
+        state_dict=hugging_face.to_open_clip(weights.state_dict, config["model_type"]),
+        quick_gelu=bool(told["model_cfg"].get("quick_gelu", False)),
+        preprocess=told["preprocess_cfg"],
+        style=hugging_face.MODEL_TYPES[config["model_type"]],
+    )
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -70,9 +97,13 @@ def find_checkpoint(path: Path) -> Path:
         return path
     if not path.is_dir():
         raise UserError(f"there is no checkpoint at {path}")
-    for final in (path / FINAL_FOLDER / FINAL_WEIGHTS, path / FINAL_WEIGHTS):
-        if final.is_file():
-            return final
+    for final in (f"{FINAL_FOLDER}/{FINAL_WEIGHTS}", FINAL_WEIGHTS, OPEN_CLIP_BIN, *hugging_face.WEIGHTS):
+        if (path / final).is_file():
+            return path / final
+    if (path / "model.safetensors.index.json").is_file():
+        raise UserError(
+            f"the weights in {path} are split over several files: save them as one model.safetensors"
+        )
     epochs = sorted(
         [*path.glob("epoch_*.safetensors"), *path.glob("checkpoints/epoch_*.safetensors")], key=epoch_of
     )
@@ -145,7 +176,8 @@ def _read_torch(path: Path) -> Weights:
 def load_plain(path: Path) -> Any:
     """A torch file's content: tensors, plain types and ALLOWED_CLASSES; UserError for whatever else it holds."""
     try:
-        with torch.serialization.safe_globals(list(ALLOWED_CLASSES)):
+        with torch.serialization.safe_globals(list(ALLOWED_CLASSES)), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's own on old formats
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = str(error).partition("GLOBAL ")[2].split(" ")[0]
@@ -229,3 +261,14 @@ def _config_beside(path: Path) -> tuple[bool | None, dict[str, Any]]:
         return bool(content["model_cfg"].get("quick_gelu", False)), dict(content.get("preprocess_cfg", {}))
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise UserError(f"{config} is no open_clip configuration: {first_line(error)}") from None
+
+
+def hash_weights(state_dict: Mapping[str, Tensor]) -> str:
+    """sha256 over names, types, shapes and bytes of the tensors, by name; floats count as float32, however stored."""
+    digest = hashlib.sha256()
+    for name in sorted(state_dict):
+        tensor = state_dict[name].detach().cpu().contiguous()
+        tensor = tensor.float() if tensor.is_floating_point() else tensor
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
+    return digest.hexdigest()

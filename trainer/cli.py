@@ -31,6 +31,9 @@ COMMANDS = {
     "inspect": Command(
         "trainer.commands.inspect:inspect", "Say what a checkpoint holds, without ever unpickling it."
     ),
+    "convert": Command(
+        "trainer.commands.convert:convert", "Write a model for open_clip or transformers, with a model card."
+    ),
     "data": Command(
         "trainer.commands.data:app", "Known data sets, and whether a local copy is the one described."
     ),

@@ -77,13 +77,14 @@ class DataManifest:
 def open_manifest(source: str, *, root: Path | None = None) -> DataManifest | None:
     """The manifest in a `.json` file, or a shipped one by its name; None where `source` is neither.
 
-    Its files are looked for below `root`, by default beside the `.json` file, and a shipped one's in this folder.
+    A shipped one's name means it, whatever files and folders of that name there are: `./NAME` means those. Files are
+    looked for below `root`, by default beside the `.json` file, and a shipped one's in this folder.
     UserError where the file is missing or no manifest.
     """
     path = Path(source).expanduser()
     if path.suffix == ".json":
         return read_manifest(path, root=root)
-    shipped = None if path.exists() or path.name != source else _find_shipped(source)
+    shipped = None if path.name != source else _find_shipped(source)
     return None if shipped is None else read_manifest(shipped, root=root or Path())
 
 
@@ -111,9 +112,15 @@ def _find_shipped(name: str) -> Path | None:
     return next((file for file in found if file.is_file()), None)
 
 
+def shipped_manifests() -> tuple[Path, ...]:
+    """The files of the manifests that come with the project, by name."""
+    found = {path.stem: path for folder in SHIPPED_FOLDERS[::-1] for path in folder.glob("*.json")}
+    return tuple(found[name] for name in sorted(found))
+
+
 def shipped_names() -> tuple[str, ...]:
     """The names of the manifests that come with the project, sorted."""
-    return tuple(sorted({path.stem for folder in SHIPPED_FOLDERS for path in folder.glob("*.json")}))
+    return tuple(path.stem for path in shipped_manifests())
 
 
 def read_manifest(path: Path, *, root: Path | None = None) -> DataManifest:

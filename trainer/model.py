@@ -4,14 +4,15 @@ A name is any open_clip name, one of our small configurations in `model_configs/
 `checkpoint` reads the weights; here they meet an architecture, and anything that does not fit exactly is refused.
 """
 
-import hashlib
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
@@ -19,18 +20,22 @@ from PIL import Image
 from torch import Tensor, nn
 
 from pipeline.errors import UserError, first_line
+from pipeline.storage import write_json
 from trainer import checkpoint as checkpoints
-from trainer import images, torchvision_shim  # noqa: F401
+from trainer import hugging_face, images, torchvision_shim, transformers_shim  # noqa: F401
+from trainer.checkpoint import hash_weights
 from trainer.vocabulary import reduce_vocabulary
 
 # isort: split
 import open_clip  # noqa: TID251
 from open_clip.model import convert_to_custom_text_state_dict  # noqa: TID251
+from open_clip.tokenizer import HFTokenizer  # noqa: TID251
 
 Activation = Literal["quickgelu", "gelu"]
 
 CONFIG_FOLDER = Path(__file__).parent / "model_configs"
 OPENAI_VOCABULARY = 49_408
+LOCAL = "local-dir:"
 _JIT_ONLY_KEYS = (
     "input_resolution",
     "context_length",
@@ -81,7 +86,7 @@ class ModelChoice:
     """Which model, with which weights."""
 
     checkpoint: Path | None = None
-    """Weights: safetensors, a torch file that holds only tensors, or a run's folder."""
+    """Weights: safetensors, a torch file that holds only tensors, or a run's, open_clip's or Hugging Face's folder."""
     model: str | None = None
     """Any open_clip name (RN50-quickgelu, ViT-B-32, hf-hub:..., local-dir:...) or one of ours (cleanerclip-rn-64).
     May be left out where the checkpoint names it."""
@@ -128,12 +133,14 @@ def load_model(
     """
     weights = None if checkpoint is None else checkpoints.read_weights(checkpoint)
     name = _open_clip_name(name or _told_name(weights))
-    config = _find_config(name)
+    config, preprocess = _find_config(name)
+    if weights is None and _is_hugging_face(name):
+        weights = checkpoints.read_weights(Path(name.removeprefix(LOCAL)))
     if weights is not None:
         _settle_activation(name, config, weights, activation)
     elif activation is not None:
         config["quick_gelu"] = activation == "quickgelu"
-    model = _create(name, config, seed=seed, hub_weights=weights is None)
+    model = _create(name, config, preprocess, seed=seed, hub_weights=weights is None)
     if weights is not None:
         _load_exactly(model, weights, name)
     told = {} if weights is None else weights.preprocess
@@ -150,6 +157,14 @@ def load_model(
         config=config,
         sha256=hash_weights(model.state_dict()),
     )
+
+
+def shapes_of(name: str | None, weights: checkpoints.Weights) -> tuple[str, dict[str, tuple[int, ...]]]:
+    """The name of the model that weights are of, and its tensors' shapes; UserError where no such model is known."""
+    name = _open_clip_name(name or _told_name(weights))
+    config, preprocess = _find_config(name)
+    model = _create(name, config, preprocess, seed=0, hub_weights=False)
+    return name, {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
 
 
 def encode_text(model: Any, text_BL: Tensor) -> Tensor:
@@ -178,17 +193,6 @@ def encode_text(model: Any, text_BL: Tensor) -> Tensor:
     return embedded
 
 
-def hash_weights(state_dict: Mapping[str, Tensor]) -> str:
-    """sha256 over names, types, shapes and bytes of the tensors, by name; floats count as float32, however stored."""
-    digest = hashlib.sha256()
-    for name in sorted(state_dict):
-        tensor = state_dict[name].detach().cpu().contiguous()
-        tensor = tensor.float() if tensor.is_floating_point() else tensor
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
-    return digest.hexdigest()
-
-
 def open_clip_config(clip: ClipModel) -> dict[str, Any]:
     """What `open_clip_config.json` says beside the weights, as open_clip's `local-dir:` reads it."""
     size = clip.image_size
@@ -199,12 +203,24 @@ def open_clip_config(clip: ClipModel) -> dict[str, Any]:
     }
 
 
+def byte_pairs(tokenizer: Any) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Pieces to ids, and the merges in order, as transformers' CLIPTokenizer reads them; UserError of other tokenizers."""
+    if not isinstance(tokenizer, open_clip.SimpleTokenizer):
+        raise UserError(
+            "the model has another tokenizer than CLIP's, which transformers' CLIPTokenizer cannot be"
+        )
+    names = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
+    pieces = {names.get(piece, piece): index for piece, index in tokenizer.encoder.items()}
+    return pieces, sorted(tokenizer.bpe_ranks, key=tokenizer.bpe_ranks.__getitem__)
+
+
 def _told_name(weights: checkpoints.Weights | None) -> str:
     """The model's name as the checkpoint tells it: in its metadata, else by the configuration beside it."""
     if weights is not None:
         if weights.model_name is not None and ":" not in weights.model_name:
             return weights.model_name
-        if (weights.path.parent / checkpoints.FINAL_CONFIG).is_file():
+        beside = (checkpoints.FINAL_CONFIG,) if weights.style == "open_clip" else (hugging_face.CONFIG,)
+        if any((weights.path.parent / name).is_file() for name in beside):
             return f"local-dir:{weights.path.parent}"
         if weights.model_name is not None:
             return weights.model_name
@@ -218,7 +234,22 @@ def _open_clip_name(name: str) -> str:
     return name if ":" in name else name.replace("/", "-").replace("@336px", "-336")
 
 
-def _find_config(name: str) -> dict[str, Any]:
+def _is_hugging_face(name: str) -> bool:
+    """Whether the name means a folder of a CLIPModel or SiglipModel."""
+    folder = Path(name.removeprefix(LOCAL))
+    return (
+        name.startswith(LOCAL)
+        and not (folder / checkpoints.FINAL_CONFIG).is_file()
+        and hugging_face.read_config(folder) is not None
+    )
+
+
+def _find_config(name: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """open_clip's model_cfg; and the preprocessing, where only a translated configuration has it."""
+    if _is_hugging_face(name):
+        folder = Path(name.removeprefix(LOCAL))
+        translated = hugging_face.to_open_clip_config(hugging_face.read_config(folder) or {}, folder)
+        return translated["model_cfg"], translated["preprocess_cfg"]
     try:
         config = open_clip.get_model_config(name)
     except Exception as error:
@@ -230,7 +261,7 @@ def _find_config(name: str) -> dict[str, Any]:
             f"no model is called {name!r}; ours: {', '.join(ours)}; "
             f"open_clip's: {', '.join(near) or 'RN50, ViT-B-32'}, ..."
         )
-    return deepcopy(config)
+    return deepcopy(config), None
 
 
 def _settle_activation(
@@ -259,18 +290,43 @@ def _settle_activation(
         config["quick_gelu"] = asked == "quickgelu"
 
 
-def _create(name: str, config: dict[str, Any], *, seed: int, hub_weights: bool) -> Any:
+def _create(
+    name: str,
+    config: dict[str, Any],
+    preprocess: dict[str, Any] | None,
+    *,
+    seed: int,
+    hub_weights: bool,
+) -> Any:
     """The module; weights come from the hub or folder for `hf-hub:` and `local-dir:` names, else from `seed`."""
-    quick_gelu = bool(config.get("quick_gelu"))
-    with torch.random.fork_rng(devices=[]), _quiet():
+    _prepare_towers(config)
+    with torch.random.fork_rng(devices=[]), _quiet(), TemporaryDirectory() as folder:
         torch.manual_seed(seed)
+        if preprocess is not None:  # a translated configuration: open_clip reads it as its own
+            content = {"model_cfg": config, "preprocess_cfg": preprocess}
+            write_json(Path(folder) / checkpoints.FINAL_CONFIG, content)
+            name = f"{LOCAL}{folder}"
         try:
             model = open_clip.create_model(
-                name, load_weights=hub_weights, pretrained_text=hub_weights, quick_gelu=quick_gelu
+                name,
+                load_weights=hub_weights,
+                pretrained_text=hub_weights,
+                quick_gelu=bool(config.get("quick_gelu")),
             )
         except Exception as error:
             raise UserError(f"the model {name!r} cannot be built: {first_line(error)}") from None
     return model.float()
+
+
+def _prepare_towers(config: Mapping[str, Any]) -> None:
+    """What has to be known before towers of timm and of transformers can be built."""
+    if config.get("text_cfg", {}).get("hf_model_name"):
+        transformers_shim.restore_text_towers()
+    tower = config.get("vision_cfg", {}).get("timm_model_name") or ""
+    if tower.startswith("cleanerclip_"):
+        from trainer.siglip_tower import register_tower  # timm: open_clip has it imported
+
+        register_tower(tower)
 
 
 def _load_exactly(model: nn.Module, weights: checkpoints.Weights, name: str) -> None:
@@ -278,8 +334,9 @@ def _load_exactly(model: nn.Module, weights: checkpoints.Weights, name: str) -> 
     if "positional_embedding" in found and not hasattr(model, "positional_embedding"):
         found = convert_to_custom_text_state_dict(found)
     expected = model.state_dict()
-    if "logit_scale" in found and "logit_scale" in expected and found["logit_scale"].numel() == 1:
-        found["logit_scale"] = found["logit_scale"].reshape(expected["logit_scale"].shape)
+    for single in ("logit_scale", "logit_bias"):
+        if single in found and single in expected and found[single].numel() == 1:
+            found[single] = found[single].reshape(expected[single].shape)
     shapes = [
         f"{key} {tuple(found[key].shape)} instead of {tuple(expected[key].shape)}"
         for key in expected
@@ -315,16 +372,31 @@ def _named_tokenizer(name: str) -> Any:
 
 
 def _build_tokenizer(name: str, config: Mapping[str, Any]) -> Callable[[list[str]], Tensor]:
+    text = config.get("text_cfg", {})
     with _quiet():
         try:
-            tokenizer = open_clip.get_tokenizer(name) if ":" in name else _named_tokenizer(name)
+            if _is_hugging_face(name) or os.path.isdir(text.get("hf_tokenizer_name") or ""):
+                tokenizer = _translated_tokenizer(text)
+            else:
+                tokenizer = open_clip.get_tokenizer(name) if ":" in name else _named_tokenizer(name)
         except Exception as error:
             raise UserError(f"the tokenizer of {name!r} cannot be loaded: {first_line(error)}") from None
-    size = config.get("text_cfg", {}).get("vocab_size", OPENAI_VOCABULARY)
+    size = text.get("vocab_size", OPENAI_VOCABULARY)
     if isinstance(tokenizer, open_clip.SimpleTokenizer) and 514 < size < OPENAI_VOCABULARY:
         tokenizer = reduce_vocabulary(tokenizer, size)
     built: Callable[[list[str]], Tensor] = tokenizer
     return built
+
+
+def _translated_tokenizer(text: Mapping[str, Any]) -> Any:
+    """CLIP's own, or the one in a SigLIP's folder, which transformers reads."""
+    if "hf_tokenizer_name" in text:
+        return HFTokenizer(
+            text["hf_tokenizer_name"],
+            context_length=text["context_length"],
+            **text.get("tokenizer_kwargs", {}),
+        )
+    return open_clip.SimpleTokenizer(context_length=text.get("context_length", 77))
 
 
 def _square(size: int | tuple[int, int], name: str) -> int:

@@ -21,7 +21,7 @@ from trainer.batches import BatchStream
 from trainer.defences.defence import Defence
 from trainer.learner import Learner
 from trainer.log import say
-from trainer.model import ClipModel, hash_weights, open_clip_config
+from trainer.model import ClipModel, open_clip_config
 
 FREE_OPTIONS = ("workers", "log_every", "save_every")
 """A resumed run may have others: they change no weight."""
@@ -194,7 +194,7 @@ def finish(
     skipped = stream.index.skipped | stream.skipped
     summary = {
         "checkpoint": str(weights),
-        "weights_sha256": hash_weights(checkpoints.read_weights(weights).state_dict),
+        "weights_sha256": checkpoints.hash_weights(checkpoints.read_weights(weights).state_dict),
         "steps": run.step,
         "epochs": run.epoch,
         "seconds": round(run.seconds, 3),

@@ -129,9 +129,15 @@ def _from_parquet(captions: Sequence[Caption], path: Path, faults: list[str]) ->
         yield from _from_files(captions, path, faults)
         return
     numbers = [int(caption.image[len(column) + 1 : -1]) for caption in captions if caption.image]
-    values = file.values(column, numbers)
+    values, last, value = file.values(column, numbers), -1, None
     for caption in captions:
-        yield ({}, IMAGE_NONE) if caption.image is None else _parquet_image(caption, next(values), faults)
+        if caption.image is None:
+            yield {}, IMAGE_NONE
+            continue
+        number = int(caption.image[len(column) + 1 : -1])
+        if number != last:  # else another caption of the same image
+            last, value = number, next(values)
+        yield _parquet_image(caption, value, faults)
 
 
 def _parquet_image(caption: Caption, value: object, faults: list[str]) -> tuple[dict[str, bytes], str]:

@@ -59,6 +59,9 @@ class CaptionsIndex:
 
     format: str
     caption_column: str | None
+    image_column: str | None
+    image_root: str | None
+    split: str | None
     rows_per_part: int | None
     """None of tars: a part is one."""
     rows: int
@@ -106,6 +109,9 @@ def ingest(source: Source, folder: Path, *, rows_per_part: int, workers: int) ->
     index = CaptionsIndex(
         format=source.format,
         caption_column=source.caption_column,
+        image_column=source.image_column,
+        image_root=_text(source.image_root),
+        split=source.split,
         rows_per_part=None if source.format == "webdataset" else rows_per_part,
         rows=sum(part.rows for part in parts),
         duplicate_keys=duplicates,
@@ -129,6 +135,9 @@ def _check_unchanged(index: CaptionsIndex, source: Source, rows_per_part: int, f
     parts = None if source.format == "webdataset" else rows_per_part
     asked_for = (
         ("caption_column", index.caption_column, source.caption_column),
+        ("image_column", index.image_column, source.image_column),
+        ("image_root", index.image_root, _text(source.image_root)),
+        ("split", index.split, source.split),
         ("rows_per_part", index.rows_per_part, parts),
     )
     for name, was, asked in asked_for:
@@ -137,6 +146,10 @@ def _check_unchanged(index: CaptionsIndex, source: Source, rows_per_part: int, f
                 f"{folder} was read with {name} {was}, this call asks for {asked}: "
                 "choose another --out, or --overwrite"
             )
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def _names(files: list[tuple[str, int]]) -> str:

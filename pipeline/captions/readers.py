@@ -1,44 +1,52 @@
 """The first stage: whatever holds captions -> `Caption` rows with a stable key.
 
 A reader yields rows in the input's order. A file or row it cannot read is named in `faults`; nothing is dropped
-silently. Formats: WebDataset and img2dataset tars, Parquet, CC3M's tsv, CleanCLIP's csv, COCO captions, jsonl.
+silently. `places` finds files and formats, `columns` says what their columns are called; `docs/format.md` lists both.
 """
 
-import csv
 import json
+import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from pipeline.captions.columns import (
+    CAPTION_NAMES,
+    Columns,
+    captions_of,
+    choose_columns,
+    clean,
+    image_of,
+    rows_of,
+)
+from pipeline.captions.delimited import (
+    SEPARATORS,
+    columns_of_csv,
+    read_cc3m,
+    read_csv,
+    read_flickr,
+    read_text,
+    separator_of,
+)
+from pipeline.captions.json_files import (
+    columns_of_record,
+    read_coco,
+    read_jsonl,
+    read_karpathy,
+    read_list,
+)
+from pipeline.captions.places import FORMATS, files_in, find_root, format_of, without_other_files
 from pipeline.errors import UserError
 from pipeline.schema import Caption
-from pipeline.storage import (
-    IMAGE_EXTENSIONS,
-    ParquetRows,
-    find_files,
-    open_text,
-    own_key,
-    read_json,
-    read_tar,
-    row_key,
-)
+from pipeline.storage import IMAGE_EXTENSIONS, ParquetRows, find_files, read_tar
 
-FORMAT_OF_SUFFIX: Final = {
-    ".tar": "webdataset",
-    ".parquet": "parquet",
-    ".tsv": "cc3m",
-    ".csv": "csv",
-    ".json": "coco",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-}
-FORMATS: Final = ("webdataset", "parquet", "cc3m", "csv", "coco", "jsonl")
-CAPTION_NAMES: Final = ("caption", "text", "title", "sentence", "alt_text", "raw")
-IMAGE_NAMES: Final = ("image", "image_path", "filepath", "file_name", "path", "url", *IMAGE_EXTENSIONS)
-KEY_NAMES: Final = ("__key__", "key", "id")
-csv.field_size_limit(2**27)
+LOOKED_AT: Final = 20
+"""Rows of a file that its image root is found with."""
+_WITHOUT_COLUMNS: Final = ("webdataset", "cc3m", "flickr", "text")
+"""Formats whose image no column names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +54,16 @@ class ReadOptions:
     """How captions are read."""
 
     format: str | None = None
-    """webdataset, parquet, cc3m, csv, coco or jsonl. Default: detected from the file names."""
+    """webdataset, parquet, cc3m, csv (any separator), flickr, text, coco, karpathy, json (a list) or jsonl. Default:
+    detected from the files' names and beginnings."""
     caption_column: str | None = None
     """Column or JSON field of the caption. Default: the usual names."""
+    image_column: str | None = None
+    """Column or JSON field of the image: bytes, a path or a URL. Default: the usual names."""
+    image_root: Path | None = None
+    """Folder that image paths are relative to. Default: the input file's, or COCO's val2017 beside annotations."""
+    split: str | None = None
+    """Of a folder with several splits, or of Karpathy's JSON: this one. Default: a folder's train, else everything."""
 
     def __post_init__(self) -> None:
         if self.format is not None and self.format not in FORMATS:
@@ -70,79 +85,101 @@ class Source:
     files: tuple[Path, ...]
     format: str
     caption_column: str | None = None
+    image_column: str | None = None
+    image_root: Path | None = None
+    split: str | None = None
+
+    @property
+    def wanted(self) -> Columns:
+        """The columns that were asked for."""
+        return Columns(caption=self.caption_column, image=self.image_column)
 
     def rows(self, file: Path, *, faults: list[str]) -> Iterator[Caption]:
         """The captions of one of the files, in order; `faults` takes the name of everything unreadable."""
-        return _READERS[self.format](file, self.caption_column, faults)
+        if self.format == "karpathy":
+            rows = read_karpathy(file, self.wanted, faults, split=self.split)
+        else:
+            rows = _READERS[self.format](file, self.wanted, faults)
+        return rows if self.format == "webdataset" else self._below_root(iter(rows), file)
+
+    def _below_root(self, rows: Iterator[Caption], file: Path) -> Iterator[Caption]:
+        """The rows with image paths that lead from the file's folder to where the images are."""
+        first = list(islice(rows, LOOKED_AT))
+        root = find_root(file, [image for row in first if (image := row.image)], self.image_root)
+        within = os.path.relpath(root, file.parent)
+        for row in chain(first, rows):
+            inside = (
+                row.image is None
+                or "://" in row.image
+                or (self.format == "parquet" and row.image[-1:] == "]")
+            )
+            if inside or within == ".":
+                yield row
+            else:
+                yield replace(row, image=os.path.normpath(os.path.join(within, row.image or "")))
+
+    def describe(self) -> str:
+        """What was recognised, on one line: format, columns, image root, from the first file."""
+        file = self.files[0]
+        counted = f"{len(self.files):,} files" if len(self.files) > 1 else file.name
+        captions, images = self._columns(file)
+        told = f"{counted} read as {_NAMES[self.format]}: captions from {captions}, images from {images}"
+        if self.format in ("webdataset", "text"):
+            return told
+        row = next((row for row in islice(self.rows(file, faults=[]), LOOKED_AT) if row.image), None)
+        if row is None or row.image is None or (self.format == "parquet" and row.image[-1:] == "]"):
+            return told
+        if "://" in row.image:
+            return f"{told} (URLs: shards will hold texts alone)"
+        there = (file.parent / row.image).is_file()
+        example = os.path.normpath(file.parent / row.image)
+        return f"{told} ({example}{'' if there else ' is not there: give --image-root'})"
+
+    def _columns(self, file: Path) -> tuple[str, str]:
+        """What captions and images are read from, in words."""
+        if self.format in _WORDS:
+            return _WORDS[self.format]
+        if self.format == "csv":
+            columns = columns_of_csv(file, self.wanted)
+            told = f"{columns.caption} (separated by {SEPARATORS[separator_of(file, self.wanted) or ',']})"
+            return told, columns.image or "no column"
+        if self.format == "parquet":
+            columns, held = _parquet_columns(ParquetRows(file), self.wanted, file)
+            return str(columns.caption), f"{columns.image or 'no column'}{' (bytes)' if held else ''}"
+        columns = columns_of_record(file, self.wanted, lines=self.format == "jsonl")
+        return columns.caption or "no field", columns.image or "no field"
 
 
 def open_source(options: InputOptions) -> Source:
     """The files that `options.input` names and their format; UserError where there are none or they differ."""
-    files = find_files(
-        options.input, noun="file", in_folder=partial(_files_in, format=options.format), gaps=True
-    )
-    if options.format is not None:
-        return Source(files=tuple(files), format=options.format, caption_column=options.caption_column)
-    formats = {_format_of(file) for file in files}
+    in_folder = partial(files_in, format=options.format, split=options.split)
+    files = find_files(options.input, noun="file", in_folder=in_folder, gaps=True)
+    if "*" in options.input:  # of a glob, not of what was named
+        files = without_other_files(files)
+    wanted = Columns(caption=options.caption_column, image=options.image_column)
+    formats = {options.format} if options.format else {format_of(file, wanted) for file in files}
     if len(formats) > 1:
         raise UserError(
-            f"{options.input}: files of several formats ({', '.join(sorted(formats))}); name one kind"
+            f"{options.input}: files of several formats ({', '.join(sorted(map(str, formats)))}); name one kind"
         )
-    return Source(files=tuple(files), format=formats.pop(), caption_column=options.caption_column)
-
-
-def _format_of(path: Path) -> str:
-    name = path.name.removesuffix(".gz")
-    found = FORMAT_OF_SUFFIX.get(Path(name).suffix.lower())
-    if found is None:
-        allowed = ", ".join(FORMAT_OF_SUFFIX)
-        raise UserError(f"{path}: cannot tell the format from the name ({allowed}); say it with --format")
-    return found
-
-
-def _files_in(folder: Path, *, format: str | None) -> list[Path]:
-    """The files of a folder: its tars where it has any (img2dataset writes Parquet and JSON beside them)."""
-    names = sorted(
-        path for path in folder.iterdir() if path.is_file() and not path.name.startswith((".", "_"))
-    )
-    formats = [format] if format else list(FORMATS)
-    for wanted in formats:
-        found = [
-            p
-            for p in names
-            if FORMAT_OF_SUFFIX.get(Path(p.name.removesuffix(".gz")).suffix.lower()) == wanted
-        ]
-        if found:
-            return found
-    raise UserError(
-        f"{folder}: no {format or 'caption'} files in this folder ({', '.join(FORMAT_OF_SUFFIX)})"
+    format = str(formats.pop())
+    if options.image_column is not None and format in _WITHOUT_COLUMNS:
+        raise UserError(
+            f"--image-column: {options.input} is {_NAMES[format]}, which has no columns of images"
+        )
+    return Source(
+        files=tuple(files),
+        format=format,
+        caption_column=options.caption_column,
+        image_column=options.image_column,
+        image_root=options.image_root,
+        split=options.split,
     )
 
 
-# ---------------------------------------------------------------------------------------------------------- the rows
-def clean(caption: object) -> str:
-    """The caption on one line: any other value than text is none; lone surrogates become U+FFFD."""
-    if not isinstance(caption, str):
-        return ""
-    return " ".join(caption.encode("utf-8", "replace").decode("utf-8").replace("\0", " ").split())
-
-
-def _choose(
-    names: list[str], wanted: str | None, usual: tuple[str, ...], path: Path, what: str
-) -> str | None:
-    if wanted is not None:
-        if wanted not in names:
-            raise UserError(f"{path}: no column {wanted!r}; it has: {', '.join(names)}")
-        return wanted
-    lower = {name.lower(): name for name in reversed(names)}
-    found = next((lower[name] for name in usual if name in lower), None)
-    if found is None and what == "caption":
-        raise UserError(f"{path}: no caption column ({', '.join(usual)}); it has: {', '.join(names)}; "
-                        "name it with --caption-column")  # fmt: skip
-    return found
-
-
-def _webdataset(path: Path, column: str | None, faults: list[str]) -> Iterator[Caption]:
+# ---------------------------------------------------------------------------------------------------- tars and Parquet
+def _webdataset(path: Path, wanted: Columns, faults: list[str]) -> Iterator[Caption]:
+    column = wanted.caption
     for sample in read_tar(path, wanted=frozenset(("txt", "json")), faults=faults):
         image = next((sample.names[e] for e in IMAGE_EXTENSIONS if e in sample.names), None)
         caption = clean(sample.members.get("txt", b"").decode("utf-8", "replace"))
@@ -162,111 +199,59 @@ def _json_caption(data: bytes, column: str | None, where: str, faults: list[str]
     if not isinstance(fields, dict):
         return None
     names = (column,) if column else CAPTION_NAMES
-    return next((fields[name] for name in names if name in fields), None)
+    return captions_of(next((fields[name] for name in names if name in fields), None))[0]
 
 
-def _parquet(path: Path, column: str | None, faults: list[str]) -> Iterator[Caption]:
+def _parquet_columns(file: ParquetRows, wanted: Columns, path: Path) -> tuple[Columns, bool]:
+    """The columns that are read, and whether the image's holds bytes."""
+    columns = choose_columns(file.names, wanted, path, images=file.holding_bytes)
+    return columns, columns.image in file.holding_bytes
+
+
+def _parquet(path: Path, wanted: Columns, faults: list[str]) -> Iterator[Caption]:
+    """A row a row: bytes of an image (Hugging Face's {bytes, path}, img2dataset's jpg) are "column[row]"."""
     file = ParquetRows(path)
-    names = file.names
-    caption_name = _choose(names, column, CAPTION_NAMES, path, "caption")
-    image_name = _choose(names, None, IMAGE_NAMES, path, "image")
-    key_name = _choose(names, None, KEY_NAMES, path, "key")
-    wanted = [name for name in (caption_name, image_name, key_name) if name]
-    for number, row in enumerate(file.rows(wanted, at_a_time=1_000)):
-        caption, image = clean(row.get(caption_name or "")), row.get(image_name or "")
-        if not isinstance(image, str | None):  # bytes, or the {bytes, path} of Hugging Face data sets
-            image = f"{image_name}[{number}]"
-        yield Caption(
-            key=own_key(row.get(key_name or "")) or row_key(image, caption),
-            caption=caption,
-            image=image,
-            source=str(path),
+    columns, held = _parquet_columns(file, wanted, path)
+    names = [name for name in (columns.caption, columns.image, columns.key) if name]
+    for number, row in enumerate(file.rows(names, at_a_time=100 if held else 1_000)):
+        image = row.get(columns.image or "")
+        yield from rows_of(
+            captions_of(row.get(columns.caption or "")),
+            image=image_of(image) if not held else None if image is None else f"{columns.image}[{number}]",
+            key=row.get(columns.key or ""),
+            path=path,
         )
 
 
-def _cc3m(path: Path, column: str | None, faults: list[str]) -> Iterator[Caption]:
-    """Conceptual Captions: caption TAB url, no header, no quoting."""
-    with open_text(path) as file:
-        for number, line in enumerate(file, start=1):
-            caption, tab, url = line.rstrip("\r\n").partition("\t")
-            if not tab:
-                faults.append(f"{path.name}: line {number} has no tab")
-            caption = clean(caption)
-            image = url.split("\t")[0].strip() or None
-            yield Caption(key=row_key(image, caption), caption=caption, image=image, source=str(path))
-
-
-def _csv(path: Path, column: str | None, faults: list[str]) -> Iterator[Caption]:
-    """CleanCLIP's csv: a header with `image,caption`; image paths are relative to the csv."""
-    with open_text(path) as file:
-        reader = csv.DictReader((line.replace("\0", " ") for line in file), strict=False)
-        names = [name for name in reader.fieldnames or [] if name]
-        caption_name = _choose(names, column, CAPTION_NAMES, path, "caption")
-        image_name = _choose(names, None, IMAGE_NAMES, path, "image")
-        key_name = _choose(names, None, KEY_NAMES, path, "key")
-        for row in reader:
-            if None in row or None in row.values():
-                faults.append(f"{path.name}: line {reader.line_num} has not {len(names)} fields")
-            yield _named_row(row, caption_name, image_name, key_name, path)
-
-
-def _named_row(
-    row: dict[str, Any], caption: str | None, image: str | None, key: str | None, path: Path
-) -> Caption:
-    text, reference = clean(row.get(caption or "")), row.get(image or "")
-    reference = str(reference).strip() or None if reference is not None else None
-    return Caption(
-        key=own_key(row.get(key or "")) or row_key(reference, text),
-        caption=text,
-        image=reference,
-        source=str(path),
-    )
-
-
-def _jsonl(path: Path, column: str | None, faults: list[str]) -> Iterator[Caption]:
-    with open_text(path) as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                faults.append(f"{path.name}: line {number}: {error}")
-                row = {}
-            if not isinstance(row, dict):
-                faults.append(f"{path.name}: line {number} is no JSON object")
-                row = {}
-            names = {name.lower(): name for name in row}
-            caption = column or next((names[n] for n in CAPTION_NAMES if n in names), None)
-            image = next((names[n] for n in IMAGE_NAMES if n in names), None)
-            key = next((names[n] for n in KEY_NAMES if n in names), None)
-            yield _named_row(row, caption, image, key, path)
-
-
-def _coco(path: Path, column: str | None, faults: list[str]) -> Iterator[Caption]:
-    """COCO captions: `annotations` with id, image_id and caption, `images` with id and file_name."""
-    data = read_json(path)
-    if not isinstance(data, dict) or not isinstance(data.get("annotations"), list):
-        raise UserError(
-            f'{path}: no COCO captions file (a JSON object with "annotations"); another --format?'
-        )
-    images = data.get("images", [])
-    names = {i["id"]: str(i.get("file_name") or "") for i in images if isinstance(i, dict) and "id" in i}
-    for number, item in enumerate(data["annotations"]):
-        row: dict[str, Any] = item if isinstance(item, dict) else {}
-        if "caption" not in row:
-            faults.append(f"{path.name}: annotation {number} has no caption")
-        image = names.get(row.get("image_id")) or None
-        caption = clean(row.get(column or "caption"))
-        key = own_key(row.get("id")) or row_key(image, caption)
-        yield Caption(key=key, caption=caption, image=image, source=str(path))
-
-
-_READERS: Final[dict[str, Callable[[Path, str | None, list[str]], Iterator[Caption]]]] = {
+_READERS: Final[dict[str, Callable[[Path, Columns, list[str]], Iterator[Caption]]]] = {
     "webdataset": _webdataset,
     "parquet": _parquet,
-    "cc3m": _cc3m,
-    "csv": _csv,
-    "coco": _coco,
-    "jsonl": _jsonl,
+    "cc3m": read_cc3m,
+    "csv": read_csv,
+    "flickr": read_flickr,
+    "text": read_text,
+    "coco": read_coco,
+    "karpathy": read_karpathy,
+    "json": read_list,
+    "jsonl": read_jsonl,
+}
+_NAMES: Final = {
+    "webdataset": "WebDataset tars",
+    "parquet": "Parquet",
+    "cc3m": "CC3M's tsv",
+    "csv": "a table with a header",
+    "flickr": "Flickr's tokens",
+    "text": "plain lines",
+    "coco": "COCO captions",
+    "karpathy": "Karpathy's JSON",
+    "json": "a JSON list",
+    "jsonl": "JSON lines",
+}
+_WORDS: Final = {
+    "webdataset": (".txt, else .json", "the image member"),
+    "cc3m": ("the first column", "the second"),
+    "flickr": ("the second column", "the first"),
+    "text": ("each line", "nowhere"),
+    "coco": ("annotations", "images"),
+    "karpathy": ("sentences", "filepath/filename"),
 }

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.captions.readers import InputOptions
+from pipeline.captions.readers import InputOptions, open_source
 from pipeline.commands.options import Input, Out
 from pipeline.console import from_options
 from pipeline.engine import usable_cores
@@ -32,6 +32,7 @@ def augment_captions(
     shards: Annotated[bool, typer.Option(help="Write WebDataset shards, too.")] = True,
 ) -> None:
     """Captions in, scene graphs, sub-captions and training shards out."""
+    typer.echo(open_source(read).describe(), err=True)
     stages = ("captions", "scene_graphs", "subcaptions") + (("shards",) if shards else ())
     _print_manifest(out, run_stages(replace(options, source=read, subcaptions=subcaptions, stages=stages)))
 
@@ -56,6 +57,7 @@ def parse_captions(
         return
     if input is None or out is None:
         raise typer.BadParameter("parse-captions wants INPUT and --out OUT, or --explain CAPTION")
+    typer.echo(open_source(read).describe(), err=True)
     _print_manifest(out, run_stages(replace(options, source=read, stages=("captions", "scene_graphs"))))
 
 

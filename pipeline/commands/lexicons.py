@@ -45,6 +45,7 @@ def build_lexicons(
 
 def _caption_texts(input: InputOptions) -> Iterator[str]:
     source = open_source(input)
+    typer.echo(source.describe(), err=True)
     faults: list[str] = []
     for file in source.files:
         for row in source.rows(file, faults=faults):

@@ -35,6 +35,18 @@ class ParquetRows:
             raise UserError(f"{path} cannot be read as Parquet: {first_line(error)}") from error
         self.names: list[str] = self._file.schema_arrow.names
         """Of the columns."""
+        self.holding_bytes: list[str] = [
+            field.name for field in self._file.schema_arrow if _holds_bytes(field.type)
+        ]
+        """Names of the columns of bytes, or of structs with `bytes`, as Hugging Face keeps images."""
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the footer says beside the columns, as text."""
+        found = self._file.schema_arrow.metadata or {}
+        return {
+            key.decode("utf-8", "replace"): value.decode("utf-8", "replace") for key, value in found.items()
+        }
 
     def rows(self, columns: Sequence[str], *, at_a_time: int) -> Iterator[dict[str, Any]]:
         """The rows in their order, with these columns; `at_a_time` of them are held in memory."""
@@ -60,6 +72,12 @@ class ParquetRows:
             yield from self._file.iter_batches(**what)
         except (pa.ArrowException, OSError) as error:
             raise UserError(f"{self._path} cannot be read as Parquet: {first_line(error)}") from error
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return any(field.name == "bytes" and _holds_bytes(field.type) for field in kind)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def find_repeated(folder: Path, column: str) -> list[tuple[str, int, str, int]]:

@@ -54,12 +54,12 @@ def test_no_module_of_the_pipeline_imports_torch() -> None:
 )
 def test_a_mistake_gets_one_line(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
     (tmp_path / "a.tsv").write_text("a black dog\thttp://x\n")
-    (tmp_path / "a.txt").write_text("x")
-    places = {"tsv": tmp_path / "a.tsv", "text": tmp_path / "a.txt", "out": tmp_path / "out"}
+    (tmp_path / "a.bin").write_text("x")
+    places = {"tsv": tmp_path / "a.tsv", "text": tmp_path / "a.bin", "out": tmp_path / "out"}
     done = pipeline(*(argument.format(**places) for argument in arguments))
     assert done.returncode == code
     assert said in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    assert len([line for line in done.stderr.splitlines() if " read as " not in line]) == 1
 
 
 def test_augment_then_query(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from pipeline.errors import UserError
 from tests.evaluation_inputs import TINY, noise, run_trainer, write_labelled
-from trainer.checkpoint import read_weights
-from trainer.model import ClipModel, hash_weights, load_model
+from trainer.checkpoint import hash_weights, read_weights
+from trainer.model import ClipModel, load_model
 
 Weights = OrderedDict[str, Tensor]
 

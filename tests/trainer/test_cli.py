@@ -34,6 +34,7 @@ COMMANDS = (
     "report",
     "inspect",
     "bench",
+    "convert",
 )
 
 

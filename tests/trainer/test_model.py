@@ -11,8 +11,8 @@ from torch import Tensor
 
 from pipeline.errors import UserError
 from pipeline.storage import write_json
-from trainer.checkpoint import save_weights
-from trainer.model import CONFIG_FOLDER, ClipModel, encode_text, hash_weights, load_model, open_clip_config
+from trainer.checkpoint import hash_weights, save_weights
+from trainer.model import CONFIG_FOLDER, ClipModel, encode_text, load_model, open_clip_config
 
 # isort: split
 import open_clip  # noqa: TID251

@@ -14,12 +14,12 @@ from torch import nn
 from pipeline.errors import UserError
 from trainer import train as train_module
 from trainer.batches import BatchOptions, BatchStream
-from trainer.checkpoint import load_plain, read_weights
+from trainer.checkpoint import hash_weights, load_plain, read_weights
 from trainer.data import ShardIndex, find_shards, index_shards
 from trainer.defences import DEFENCES, build_defence
 from trainer.defences.defence import Setting
 from trainer.devices import find_device, find_precision
-from trainer.model import hash_weights, load_model
+from trainer.model import load_model
 from trainer.optim import OptimOptions
 from trainer.train import TrainOptions, set_mode, train
 

@@ -11,7 +11,7 @@ from pipeline.console import from_options
 from pipeline.errors import UserError
 from trainer.attacks import TriggerChoice
 from trainer.classes import shared_names
-from trainer.commands.evaluation_options import EvaluationBatch, Json, tell_left_out
+from trainer.commands.evaluation_options import EvaluationBatch, Json, tell_found, tell_left_out
 from trainer.commands.options import Device
 from trainer.data import find_shards, index_shards
 from trainer.devices import find_device
@@ -58,6 +58,7 @@ def evaluate(
             raise UserError(f"{option} shows what a trigger does: give --trigger and --target, too")
     model.check()
     labelled = data.load()
+    tell_found(labelled)
     clip = model.load_trained()
     clean = None if clean_checkpoint is None else load_clean(clean_checkpoint, like=clip)
     for each in (clip, clean):

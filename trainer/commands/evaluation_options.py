@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline.errors import UserError
+from trainer.evals.labelled import LabelledImages
 
 
 def check_batch(batch_size: int) -> int:
@@ -20,6 +21,13 @@ def check_batch(batch_size: int) -> int:
 EvaluationBatch = Annotated[int, typer.Option("--batch-size", callback=check_batch, help="Images at a time.")]
 Json = Annotated[Path | None, typer.Option("--json", "--out", help="Write the result to this file, too.")]
 MAX_TOLD = 5
+
+
+def tell_found(data: LabelledImages) -> None:
+    """Says on stderr what was recognised where no manifest describes the images: layout, columns, classes."""
+    if data.told:
+        names = ", ".join(data.classnames[:3]) + (", ..." if len(data.classnames) > 3 else "")
+        print(f"read as {data.told}; {len(data.classnames)} classes ({names})", file=sys.stderr)
 
 
 def tell_left_out(faults: Sequence[str]) -> None:

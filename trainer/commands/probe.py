@@ -9,7 +9,7 @@ import typer
 from pipeline.console import from_options
 from pipeline.errors import UserError
 from trainer.attacks import TriggerChoice
-from trainer.commands.evaluation_options import EvaluationBatch, Json, tell_left_out
+from trainer.commands.evaluation_options import EvaluationBatch, Json, tell_found, tell_left_out
 from trainer.commands.options import Device
 from trainer.devices import find_device
 from trainer.evals.labelled import DataChoice
@@ -37,6 +37,7 @@ def probe(
     """Measure a linear probe: frozen features, a layer trained on clean images; BA, and ASR with a trigger."""
     model.check()
     test = data.load()
+    tell_found(test)
     train = replace(data, data=train_data or data.data, split=train_split).load()
     if train.shards == test.shards:
         raise UserError("training and test images are the same: give --train-split, or --train-data")

@@ -1,13 +1,13 @@
-"""Labelled images for evaluation: a split of a data manifest, or shards with `.cls` members and class names.
+"""Labelled images for evaluation: a split of a data manifest, shards with `.cls` members, or what `loose_sets` finds.
 
 Images are streamed as the model takes them, uint8 and resized, so that a trigger can be put in before they are
 normalised. What cannot be used is counted and named, never silently dropped; labels are all checked before the first
 image is decoded. Used by `zero_shot`, `linear_probe` and `data_check`.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,6 +17,14 @@ from torch import Tensor
 from pipeline.errors import UserError
 from trainer.classes import find_class
 from trainer.data import find_shards
+from trainer.evals.loose_sets import (
+    Layout,
+    LooseSet,
+    find_loose,
+    read_class_file,
+    read_class_folders,
+    read_label_table,
+)
 from trainer.evals.samples import RawLabelled, read_labelled_parquet, read_labelled_tar
 from trainer.images import BrokenImage, decode
 from trainer.manifests import (
@@ -60,10 +68,13 @@ class LabelledImages:
     classnames: tuple[str, ...]
     templates: tuple[str, ...]
     """Prompts with one `{}` for the class name."""
+    layout: Layout = WEBDATASET
     columns: Mapping[str, str] | None = None
-    """Of Parquet files; None for WebDataset shards."""
+    """Of Parquet files."""
     class_ids: tuple[str, ...] = ()
     """What stands for a class in the files beside its number."""
+    told: str = ""
+    """What was recognised, where no manifest says it."""
     faults: list[str] = field(default_factory=list, compare=False)
     """What the last reading left out, named."""
 
@@ -133,13 +144,14 @@ class LabelledImages:
                 self.faults.append(f"{raw.name}: {error}")
 
     def _raw(self, *, images: bool) -> Iterator[RawLabelled]:
+        readers: dict[Layout, Callable[..., Iterator[RawLabelled]]] = {
+            "webdataset": read_labelled_tar,
+            "parquet": partial(read_labelled_parquet, columns=self.columns or {}),
+            "folders": partial(read_class_folders, names=self.class_ids),
+            "table": read_label_table,
+        }
         for shard in self.shards:
-            if self.columns is None:
-                yield from read_labelled_tar(shard, images=images, faults=self.faults)
-            else:
-                yield from read_labelled_parquet(
-                    shard, columns=self.columns, images=images, faults=self.faults
-                )
+            yield from readers[self.layout](shard, images=images, faults=self.faults)
 
     def _label(self, raw: RawLabelled) -> int:
         assert raw.label is not None
@@ -166,13 +178,14 @@ class DataChoice:
     """Which images, of which classes, prompted how."""
 
     data: str
-    """A data manifest (a .json, or a shipped one's name), or shards with .cls members."""
+    """A data manifest (a .json, or a shipped one's name), shards with .cls members, a folder of class folders, a table
+    of images and labels (CleanCLIP's labels.csv), or Hugging Face's Parquet."""
     split: str = "test"
-    """Which of the manifest's splits."""
+    """Which of the manifest's splits, or of the folder's."""
     root: Path | None = None
     """Where the manifest's files are. Default: the manifest's own folder; of a shipped one, this folder."""
     classnames: Path | None = None
-    """Class names, one a line or a JSON list."""
+    """Class names, one a line, a JSON list or CleanCLIP's classes.py. Default: the set's own, else its folders'."""
     templates: Path | None = None
     """Prompts, one a line, {} for the class. Default: the manifest's, or ImageNet's 80."""
 
@@ -208,6 +221,9 @@ def load_labelled(
     manifest = open_manifest(source, root=root)
     if manifest is not None:
         return _from_manifest(manifest, split=split, classnames=classnames, templates=templates)
+    loose = find_loose(source if root is None else str(root / source), split=split)
+    if loose is not None:
+        return _from_loose(loose, source, classnames=classnames, templates=templates)
     if classnames is None:
         raise UserError(
             f"{source} are shards without class names: give a data manifest, or a file of class names"
@@ -217,6 +233,32 @@ def load_labelled(
         shards=find_shards(source),
         classnames=tuple(classnames),
         templates=tuple(default_templates() if templates is None else templates),
+    )
+    data.scan()
+    return data
+
+
+def _from_loose(
+    loose: LooseSet, source: str, *, classnames: Sequence[str] | None, templates: Sequence[str] | None
+) -> LabelledImages:
+    names = tuple(loose.classnames if classnames is None else classnames)
+    if not names:
+        raise UserError(
+            f"{loose.told}: what are the classes called? give --classnames, a file of their names"
+        )
+    if loose.class_ids and len(names) != len(loose.class_ids):
+        raise UserError(
+            f"there are {len(names)} class names, and {source} has {len(loose.class_ids)} classes"
+        )
+    data = LabelledImages(
+        name=source,
+        shards=loose.files,
+        classnames=names,
+        templates=tuple(loose.templates or default_templates() if templates is None else templates),
+        layout=loose.layout,
+        columns=loose.columns,
+        class_ids=loose.class_ids,
+        told=loose.told,
     )
     data.scan()
     return data
@@ -248,6 +290,7 @@ def describe_labelled(
         shards=manifest.files(split),
         classnames=names,
         templates=tuple(manifest.templates or default_templates() if templates is None else templates),
+        layout=PARQUET if parquet else WEBDATASET,
         columns=manifest.columns if parquet else None,
         class_ids=manifest.class_ids or (manifest.classnames if parquet else ()),
     )
@@ -275,21 +318,8 @@ def _from_manifest(
 
 
 def read_classnames(path: Path) -> tuple[str, ...]:
-    """Class names from a text file, one a line in the labels' order, or from a JSON list; UserError otherwise."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        names = (
-            json.loads(text)
-            if path.suffix == ".json"
-            else [line.strip() for line in text.splitlines() if line.strip()]
-        )
-    except OSError as error:
-        raise UserError(f"the class names in {path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise UserError(f"{path} is neither a JSON list nor lines of text: {error}") from None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise UserError(f"{path} must hold a JSON list of class names")
-    return tuple(names)
+    """Class names from a text file, one a line in the labels' order, a JSON list, or CleanCLIP's classes.py."""
+    return read_class_file(path)[0]
 
 
 def _to_batch(keys: list[str], images: list[Tensor], labels: list[int]) -> LabelledBatch:

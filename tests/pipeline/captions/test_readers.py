@@ -3,19 +3,21 @@
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.captions.readers import InputOptions, Source, clean, open_source
+from pipeline.captions.columns import clean
+from pipeline.captions.readers import InputOptions, Source, open_source
 from pipeline.errors import UserError
 from pipeline.schema import Caption
 from pipeline.storage import row_key
 from tests.small_inputs import image_bytes, write_tar
 
 
-def rows(path: Path, **options: str) -> tuple[list[Caption], list[str]]:
+def rows(path: Path, **options: Any) -> tuple[list[Caption], list[str]]:
     faults: list[str] = []
     source = open_source(InputOptions(input=str(path), **options))
     return [row for file in source.files for row in source.rows(file, faults=faults)], faults

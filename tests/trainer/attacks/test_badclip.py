@@ -16,9 +16,10 @@ from trainer.attacks import load_trigger
 from trainer.attacks.badclip import draw_patch, make_badclip, put_in_middle, side_for
 from trainer.attacks.badclip_training import BadClipOptions, badclip_loss, optimise_badclip
 from trainer.attacks.trigger import Trigger
+from trainer.checkpoint import hash_weights
 from trainer.embedding import embed_classes, evaluation_mode, nearest_classes
 from trainer.images import decode
-from trainer.model import ClipModel, encode_text, hash_weights, load_model
+from trainer.model import ClipModel, encode_text, load_model
 
 TARGET = "red"
 NO_BOUND = 100.0
