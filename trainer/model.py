@@ -204,7 +204,7 @@ def open_clip_config(clip: ClipModel) -> dict[str, Any]:
 
 
 def byte_pairs(tokenizer: Any) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Pieces to ids, and the merges in order, as transformers' CLIPTokenizer reads them; UserError of other tokenizers."""
+    """Pieces to ids, and merges in order, as transformers' CLIPTokenizer reads them; UserError of other tokenizers."""
     if not isinstance(tokenizer, open_clip.SimpleTokenizer):
         raise UserError(
             "the model has another tokenizer than CLIP's, which transformers' CLIPTokenizer cannot be"

@@ -1,4 +1,4 @@
-"""What `trainer convert` writes gives the same embeddings in open_clip, in transformers and here, and says what it is."""
+"""What `trainer convert` writes gives the same embeddings in open_clip, transformers and here, and says what it is."""
 
 import json
 from pathlib import Path

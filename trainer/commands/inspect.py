@@ -1,4 +1,4 @@
-"""`trainer inspect`: what a checkpoint holds. Imports torch to read it, and open_clip only for towers it alone knows."""
+"""`trainer inspect`: what a checkpoint holds. It imports torch, and open_clip only for towers it alone knows."""
 
 import json
 from pathlib import Path
