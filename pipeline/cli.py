@@ -26,6 +26,9 @@ COMMANDS = {
     "preview": Command(
         "pipeline.commands.look:preview", "A page of captions with their graphs and negatives."
     ),
+    "audit-negatives": Command(
+        "pipeline.commands.audit:audit_negatives", "How far language alone gives negatives away."
+    ),
     "verify": Command("pipeline.commands.look:verify", "Check every file of a folder against its manifest."),
     "demo-data": Command(
         "pipeline.commands.demo_data:demo_data", "Drawn scenes with captions: a small world to try."

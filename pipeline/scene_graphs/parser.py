@@ -31,6 +31,7 @@ from pipeline.errors import UserError, first_line
 from pipeline.scene_graphs import words as known_words
 from pipeline.scene_graphs.building import build_graph, join_graphs
 from pipeline.scene_graphs.dependency_trees import Tree
+from pipeline.scene_graphs.language import is_foreign
 from pipeline.scene_graphs.reference_rules import load_reference, reference_graph
 from pipeline.schema import SceneGraph
 
@@ -198,7 +199,7 @@ def caption_status(caption: str) -> str:
             num_latin += character < "\u0250" or unicodedata.name(character, "").startswith("LATIN")
     if num_letters == 0:
         return schema.NO_LETTERS
-    return schema.OK if num_latin * 2 >= num_letters else schema.NOT_ENGLISH
+    return schema.OK if num_latin * 2 >= num_letters and not is_foreign(caption) else schema.NOT_ENGLISH
 
 
 def split_sentences(caption: str) -> list[tuple[int, str]]:

@@ -40,7 +40,7 @@ def _accuracy(probe: Probe, features: Features) -> float:
 
 
 def _scikit_learn(train: Features, test: Features, c: float) -> tuple[float, np.ndarray, np.ndarray]:
-    from sklearn.linear_model import LogisticRegression
+    from sklearn.linear_model import LogisticRegression  # noqa: TID251
 
     mean, deviation = train.feature_ND.double().mean(0), train.feature_ND.double().std(0, correction=0)
     scaled = [((each.feature_ND.double() - mean) / deviation).numpy() for each in (train, test)]
