@@ -1,8 +1,9 @@
 """Checkpoints, read without ever unpickling and written so that nobody needs to.
 
-Reads safetensors (ours, open_clip's, Hugging Face's) and torch files (open_clip's, CleanCLIP's and BadCLIP's
-`{epoch, name, state_dict, optimizer}`, PAR's with its argparse Namespace). Writes `epoch_N.safetensors` with the weights
-and, for an exact continuation, `epoch_N.state.pt` with tensors and plain types. `model` fits weights to architectures.
+Reads safetensors (ours, open_clip's, Hugging Face's) and torch files: open_clip's, CleanCLIP's and BadCLIP's
+`{epoch, name, state_dict, optimizer}`, PAR's with its argparse Namespace. Writes `epoch_N.safetensors` with the
+weights and, for an exact continuation, `last.state.pt` with tensors and plain types. `model` fits weights to
+architectures.
 """
 
 import argparse
