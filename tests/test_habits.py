@@ -9,7 +9,7 @@ import pytest
 
 
 def run(
-    *arguments: str, absent: tuple[str, ...] = (), name: str = "", **environment: str
+    *arguments: str, absent: tuple[str, ...] = (), name: str = "", environment: dict[str, str] | None = None
 ) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of `python -m arguments`, some packages hidden, perhaps called by another name."""
     module, *rest = arguments
@@ -21,7 +21,7 @@ def run(
         [sys.executable, "-c", program],
         capture_output=True,
         text=True,
-        env=os.environ | environment,
+        env=os.environ | (environment or {}),
         check=False,
     )
     return done.returncode, done.stdout, done.stderr
@@ -73,9 +73,9 @@ def test_the_shell_completes_commands_and_options(words: str, found: str) -> Non
         "COMP_CWORD": str(len(words.split()) - 1),
         "_PIPELINE_COMPLETE": "complete_bash",
     }
-    assert found in run("pipeline", **asked)[1]
+    assert found in run("pipeline", environment=asked)[1]
 
 
 def test_no_colour_where_none_is_wanted() -> None:
-    out = run("pipeline", "augment-captions", "-h", NO_COLOR="1", FORCE_COLOR="1")[1]
+    out = run("pipeline", "augment-captions", "-h", environment={"NO_COLOR": "1", "FORCE_COLOR": "1"})[1]
     assert "\x1b[" not in out
