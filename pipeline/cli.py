@@ -34,6 +34,8 @@ COMMANDS = {
         "pipeline.commands.demo_data:demo_data", "Drawn scenes with captions: a small world to try."
     ),
 }
+NEEDED = ("nltk", "wordfreq", "lemminflect", "openai")
+"""What the extra `lexicons` installs."""
 app = lazy_app("Captions to counterfactual training data, offline.", COMMANDS)
 
 
@@ -49,7 +51,7 @@ def _version(
 def main() -> None:
     """The console entry point."""
     limit_threads()  # before a command imports numpy
-    run(app, "pipeline")
+    run(app, "pipeline", extra="lexicons", needed=NEEDED)
 
 
 if __name__ == "__main__":

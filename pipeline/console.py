@@ -6,12 +6,15 @@ field's type, default and docstring; nothing of an option is written twice.
 
 import ast
 import inspect
+import io
 import sys
 import textwrap
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import redirect_stderr
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import cache, wraps
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
@@ -221,6 +224,9 @@ class _Loaded(Mapping[str, Any]):
             found = single
         loaded = typer.main.get_command(found)
         loaded.name = name
+        for command in (loaded, *getattr(loaded, "commands", {}).values()):
+            if not hasattr(command, "commands"):
+                command.params.append(_quiet_option())
         return loaded
 
     def __iter__(self) -> Iterator[str]:
@@ -228,6 +234,30 @@ class _Loaded(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self.commands)
+
+
+class _Nowhere(io.TextIOBase):
+    """Takes what is written and keeps nothing."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+
+def _quiet_option() -> Any:
+    """`--quiet`, of every command: what is said on stderr while it runs is not; what fails still is."""
+
+    def hush(ctx: typer.Context, quiet: bool) -> None:
+        if quiet and not ctx.resilient_parsing:
+            ctx.with_resource(redirect_stderr(_Nowhere()))
+
+    told = "Say nothing on stderr but what fails."
+    option = typer.Option("--quiet", help=told, callback=hush, is_eager=True, expose_value=False)
+    single = new_app()
+
+    @single.command()
+    def _only(quiet: Annotated[bool, option] = False) -> None: ...
+
+    return next(each for each in typer.main.get_command(single).params if each.name == "quiet")
 
 
 def lazy_app(help: str, commands: Mapping[str, Command]) -> typer.Typer:
@@ -242,13 +272,13 @@ def lazy_app(help: str, commands: Mapping[str, Command]) -> typer.Typer:
             with formatter.section("Commands"):
                 formatter.write_dl([(name, command.summary) for name, command in commands.items()])
 
-    return new_app(help=help, cls=Group, no_args_is_help=True)
+    return new_app(help=help, cls=Group, no_args_is_help=True, add_completion=True)
 
 
 def new_app(**settings: Any) -> typer.Typer:
     """A Typer application as all of ours are: plain help, whose option names are never cut; `-h`; our own errors."""
+    settings.setdefault("add_completion", False)
     return typer.Typer(
-        add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -256,8 +286,13 @@ def new_app(**settings: Any) -> typer.Typer:
     )
 
 
-def run(app: typer.Typer, program: str) -> None:
-    """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+def run(app: typer.Typer, program: str, *, extra: str, needed: Collection[str]) -> None:
+    """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+
+    `program` is what its command is called: also as `cleanerclip-PROGRAM`, and as `python -m PROGRAM`. `needed` are
+    the packages that the `extra` of the distribution installs; one that is absent is said in a line.
+    """
+    program = _called(program)
     try:
         code = app(prog_name=program, standalone_mode=False)
     except TyperException as error:
@@ -267,7 +302,17 @@ def run(app: typer.Typer, program: str) -> None:
         _fail(program, str(error), 1)
     except OSError as error:
         _fail(program, str(error), 1)
+    except ModuleNotFoundError as error:
+        if error.name not in needed:
+            raise
+        _fail(program, f"{error.name} is not installed: pip install 'cleanerclip[{extra}]'", 1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _called(program: str) -> str:
+    """The name the program was called by, where that is one of its own: shells complete by it."""
+    name = Path(sys.argv[0]).stem
+    return name if name == f"cleanerclip-{program}" else program
 
 
 def _fail(program: str, message: str, code: int) -> None:

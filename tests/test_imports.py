@@ -23,6 +23,7 @@ LAYERS = {
         ("looking",),
         ("commands",),
         ("cli",),
+        ("__main__",),
     ),
     "trainer": (
         ("", "architecture", "hugging_face"),
@@ -40,6 +41,7 @@ LAYERS = {
         ("bench",),
         ("commands",),
         ("cli",),
+        ("__main__",),
     ),
 }
 """Of each half, lowest first: a room imports from its own layer and from those below it."""

@@ -4,13 +4,11 @@ Results go to stdout, progress to stderr. Exit codes: 0 done, 1 a user's mistake
 """
 
 import os
-import sys
 from typing import Annotated
 
 import typer
 
-from pipeline.console import Command, lazy_app
-from pipeline.console import run as run_app
+from pipeline.console import Command, lazy_app, run
 from trainer import __version__
 
 COMMANDS = {
@@ -67,13 +65,7 @@ def main() -> None:
     """The console entry point."""
     # Idle threads sleep instead of spinning, which makes a step on two busy cores several times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
-    try:
-        run_app(app, "trainer")
-    except ModuleNotFoundError as error:
-        if error.name not in NEEDED:
-            raise
-        print(f"trainer: {error.name} is not installed: pip install 'cleanerclip[trainer]'", file=sys.stderr)
-        sys.exit(1)
+    run(app, "trainer", extra="trainer", needed=NEEDED)
 
 
 if __name__ == "__main__":
