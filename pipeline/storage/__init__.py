@@ -19,7 +19,15 @@ from pipeline.storage.files import (
 )
 from pipeline.storage.keys import IMAGE_EXTENSIONS, own_key, row_key, split_name
 from pipeline.storage.limits import MAX_MEMBER_BYTES, MAX_NAMED_FAULTS, MAX_PIXELS
-from pipeline.storage.parquet import ParquetRows, find_repeated, read_table, write_table
+from pipeline.storage.parquet import (
+    ParquetRows,
+    count_rows,
+    find_repeated,
+    read_lexicon_tables,
+    read_table,
+    scan_tables,
+    write_table,
+)
 from pipeline.storage.patterns import find_files
 from pipeline.storage.tars import (
     BROKEN_SHARD,
@@ -44,6 +52,7 @@ __all__ = [
     "TarMember",
     "TarSample",
     "TarWriter",
+    "count_rows",
     "find_files",
     "find_repeated",
     "hash_named",
@@ -52,11 +61,13 @@ __all__ = [
     "own_key",
     "read_bytes",
     "read_json",
+    "read_lexicon_tables",
     "read_members",
     "read_table",
     "read_tar",
     "remove_unfinished",
     "row_key",
+    "scan_tables",
     "sha256_file",
     "size_of",
     "split_name",

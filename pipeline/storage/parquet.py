@@ -1,10 +1,14 @@
 """Parquet files: tables as wholes, rows of files that do not fit into memory, values that stand more than once."""
 
+import contextlib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.csv
+import pyarrow.dataset
 import pyarrow.parquet as pq
 
 from pipeline.errors import UserError, first_line
@@ -20,8 +24,50 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 
 def read_table(path: Path) -> pa.Table:
-    """The table of one Parquet file."""
-    return pq.ParquetFile(path).read()
+    """The table of one Parquet file; UserError where it is none, or is damaged."""
+    with _told(path):
+        with pq.ParquetFile(path) as file:
+            table = file.read()
+        table.validate(full=True)
+        return table
+
+
+def count_rows(path: Path) -> int:
+    """The number of rows that a Parquet file's footer states; UserError where it is none."""
+    with _told(path), pq.ParquetFile(path) as file:
+        rows: int = file.metadata.num_rows
+        return rows
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Errors of reading `path` as a UserError that names it."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as Parquet: {first_line(error)}") from error
+
+
+def scan_tables(paths: Sequence[Path]) -> Any:
+    """The rows of Parquet files of one schema, as Arrow's data set: read where they are asked for, never whole."""
+    with _told(paths[0]):
+        return pyarrow.dataset.dataset([str(path) for path in paths], format="parquet")
+
+
+def read_lexicon_tables(paths: Sequence[Path]) -> pa.Table | None:
+    """The rows of CSV files with a header as texts, behind a column `lexicon` of their files' names; None of none."""
+    tables = []
+    for path in paths:
+        try:
+            names = pyarrow.csv.open_csv(path).schema.names
+            as_text = pyarrow.csv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
+            )
+            table = pyarrow.csv.read_csv(path, convert_options=as_text)
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(f"{path} cannot be read as CSV: {first_line(error)}") from error
+        tables.append(table.add_column(0, "lexicon", pa.array([path.stem] * table.num_rows, pa.string())))
+    return pa.concat_tables(tables, promote_options="default") if tables else None
 
 
 class ParquetRows:
@@ -29,10 +75,8 @@ class ParquetRows:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        try:
+        with _told(path):
             self._file = pq.ParquetFile(path)
-        except (pa.ArrowException, OSError) as error:
-            raise UserError(f"{path} cannot be read as Parquet: {first_line(error)}") from error
         self.names: list[str] = self._file.schema_arrow.names
         """Of the columns."""
 
@@ -56,10 +100,10 @@ class ParquetRows:
             start += rows
 
     def _batches(self, **what: Any) -> Iterator[pa.RecordBatch]:
-        try:
-            yield from self._file.iter_batches(**what)
-        except (pa.ArrowException, OSError) as error:
-            raise UserError(f"{self._path} cannot be read as Parquet: {first_line(error)}") from error
+        with _told(self._path):
+            for batch in self._file.iter_batches(**what):
+                batch.validate(full=True)  # texts that are no UTF-8, offsets that lead out
+                yield batch
 
 
 def find_repeated(folder: Path, column: str) -> list[tuple[str, int, str, int]]:
@@ -67,7 +111,8 @@ def find_repeated(folder: Path, column: str) -> list[tuple[str, int, str, int]]:
 
     In the order of the files and rows; out of core.
     """
-    if not any(folder.glob("*.parquet")):
+    files = sorted(folder.glob("*.parquet"))
+    if not files:
         return []
     import duckdb  # noqa: TID251
 
@@ -80,6 +125,12 @@ def find_repeated(folder: Path, column: str) -> list[tuple[str, int, str, int]]:
     """
     with duckdb.connect() as connection:
         rows: list[tuple[str, int, str, int]] = connection.execute(
-            query, [str(folder / "*.parquet")]
+            query, [[_plain_pattern(file) for file in files]]
         ).fetchall()
-        return rows
+        real = {_plain_pattern(file): str(file) for file in files}
+        return [(real.get(file, file), row, value, again) for file, row, value, again in rows]
+
+
+def _plain_pattern(path: Path) -> str:
+    """The path as a pattern that means this file alone, whatever brackets and stars its folders' names hold."""
+    return re.sub(r"([*?[])", r"[\1]", str(path))
