@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline.captions.ingest import INDEX, CaptionsIndex, ingest, read_index
-from pipeline.captions.readers import InputOptions, Source, open_source
+from pipeline.captions.readers import InputOptions, Source, clean, open_source
 from pipeline.engine import map_parts
 from pipeline.errors import UserError
 from pipeline.lexicons.loading import Lexicons, load_lexicons
 from pipeline.manifest import MANIFEST, write_manifest
 from pipeline.scene_graphs.parser import CaptionParser
-from pipeline.schema import Caption
+from pipeline.schema import MAX_CAPTION_CHARACTERS, Caption, SceneGraph, Subcaption
 from pipeline.shards import write_shard
 from pipeline.storage import (
     hold,
@@ -57,6 +57,9 @@ class PipelineOptions:
     """Negatives and views per caption, and the seed."""
     images: bool = True
     """Copy the images into the shards; without, they hold texts alone, aligned with the image shards."""
+    image_root: Path | None = None
+    """Folder that image paths are looked up in; none may lead out of it. Default: the folder of the file that names
+    them."""
     rows_per_part: int = field(default=10_000, metadata={"name": "rows_per_shard"})
     """Rows per shard where the input is no tar."""
     workers: int = 1
@@ -130,10 +133,20 @@ def _make_subcaptions(work: Work) -> None:
     graphs = read_scene_graphs(read_table(_before(work, "scene_graphs", "parse-captions")))
     lexicons = _lexicons(work.options.lexicons)
     rows = (
-        make_subcaption(caption, graph, lexicons, work.options.subcaptions)
+        _make_subcaption(caption, graph, lexicons, work.options.subcaptions)
         for caption, graph in zip(work.captions, graphs, strict=True)
     )
     write_table(work.file, subcaptions_table(rows))
+
+
+def _make_subcaption(
+    caption: Caption, graph: SceneGraph, lexicons: Lexicons, options: SubcaptionOptions
+) -> Subcaption:
+    """What is made of one caption. A page of text gives views of its beginning: they take the square of its length."""
+    if len(caption.caption) <= MAX_CAPTION_CHARACTERS:
+        return make_subcaption(caption, graph, lexicons, options)
+    beginning = replace(caption, caption=clean(caption.caption[:MAX_CAPTION_CHARACTERS]))
+    return replace(make_subcaption(beginning, graph, lexicons, options), caption=caption.caption)
 
 
 def _make_shard(work: Work) -> None:
@@ -144,6 +157,7 @@ def _make_shard(work: Work) -> None:
         folder=work.file.parent,
         number=work.number,
         with_images=work.options.images,
+        image_root=work.options.image_root,
     )
 
 
@@ -185,7 +199,10 @@ STAGES: Final[Mapping[str, Stage]] = {
     ),
     "shards": Stage(
         last_file="{:05d}_stats.json",
-        identity=lambda options, _: {"images": options.images},
+        identity=lambda options, _: (
+            {"images": options.images}
+            | ({} if options.image_root is None else {"image_root": str(options.image_root)})
+        ),
         make=_make_shard,
         finish=_write_sizes,
     ),

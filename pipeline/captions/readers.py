@@ -5,25 +5,31 @@ silently. Formats: WebDataset and img2dataset tars, Parquet, CC3M's tsv, CleanCL
 """
 
 import csv
-import json
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from pipeline.errors import UserError
+from pipeline.captions.csv_records import read_records
+from pipeline.errors import BadInput, UserError, first_line
 from pipeline.schema import Caption
 from pipeline.storage import (
     IMAGE_EXTENSIONS,
     ParquetRows,
+    decode_text,
     find_files,
+    lines_of,
+    named,
     open_text,
     own_key,
-    read_json,
+    parse_json,
     read_tar,
+    readable,
     row_key,
 )
+from pipeline.storage.limits import MAX_JSON_CHARACTERS
 
 FORMAT_OF_SUFFIX: Final = {
     ".tar": "webdataset",
@@ -39,6 +45,8 @@ CAPTION_NAMES: Final = ("caption", "text", "title", "sentence", "alt_text", "raw
 IMAGE_NAMES: Final = ("image", "image_path", "filepath", "file_name", "path", "url", *IMAGE_EXTENSIONS)
 KEY_NAMES: Final = ("__key__", "key", "id")
 csv.field_size_limit(2**27)
+_DAMAGE: Final = (EOFError, zlib.error, csv.Error, ValueError, RecursionError, OverflowError)
+"""What damaged bytes lead to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +81,29 @@ class Source:
 
     def rows(self, file: Path, *, faults: list[str]) -> Iterator[Caption]:
         """The captions of one of the files, in order; `faults` takes the name of everything unreadable."""
-        return _READERS[self.format](file, self.caption_column, faults)
+        try:
+            yield from _READERS[self.format](file, self.caption_column, faults)
+        except UserError:
+            raise
+        except OSError as error:
+            if error.errno is not None:
+                raise UserError(f"{file} cannot be read: {error.strerror or error}") from error
+            raise BadInput(f"{file} cannot be read to its end: {first_line(error)}") from error
+        except _DAMAGE as error:
+            raise BadInput(f"{file} cannot be read to its end: {first_line(error)}") from error
+
+    @property
+    def looked_for(self) -> str:
+        """Where this source's captions should have been."""
+        names = self.caption_column or f"one of {', '.join(CAPTION_NAMES)}"
+        return {
+            "webdataset": f"a member .txt, or in a member .json the field {names}",
+            "parquet": f"a column of texts: {names}",
+            "csv": f"a column: {names}",
+            "jsonl": f"a field: {names}",
+            "coco": f"annotations with the field {self.caption_column or 'caption'}",
+            "cc3m": "lines of caption TAB url (or path)",
+        }[self.format]
 
 
 def open_source(options: InputOptions) -> Source:
@@ -121,10 +151,12 @@ def _files_in(folder: Path, *, format: str | None) -> list[Path]:
 
 # ---------------------------------------------------------------------------------------------------------- the rows
 def clean(caption: object) -> str:
-    """The caption on one line: any other value than text is none; lone surrogates become U+FFFD."""
+    """The caption on one line: any other value than text, or its bytes, is none; lone surrogates become U+FFFD."""
+    if isinstance(caption, bytes):
+        caption = decode_text(caption)
     if not isinstance(caption, str):
         return ""
-    return " ".join(caption.encode("utf-8", "replace").decode("utf-8").replace("\0", " ").split())
+    return " ".join(readable(caption).replace("\0", " ").split())
 
 
 def _choose(
@@ -132,12 +164,12 @@ def _choose(
 ) -> str | None:
     if wanted is not None:
         if wanted not in names:
-            raise UserError(f"{path}: no column {wanted!r}; it has: {', '.join(names)}")
+            raise BadInput(f"{path}: no column {wanted!r}; it has: {', '.join(names)}")
         return wanted
     lower = {name.lower(): name for name in reversed(names)}
     found = next((lower[name] for name in usual if name in lower), None)
     if found is None and what == "caption":
-        raise UserError(f"{path}: no caption column ({', '.join(usual)}); it has: {', '.join(names)}; "
+        raise BadInput(f"{path}: no caption column ({', '.join(usual)}); it has: {', '.join(names)}; "
                         "name it with --caption-column")  # fmt: skip
     return found
 
@@ -145,30 +177,39 @@ def _choose(
 def _webdataset(path: Path, column: str | None, faults: list[str]) -> Iterator[Caption]:
     for sample in read_tar(path, wanted=frozenset(("txt", "json")), faults=faults):
         image = next((sample.names[e] for e in IMAGE_EXTENSIONS if e in sample.names), None)
-        caption = clean(sample.members.get("txt", b"").decode("utf-8", "replace"))
+        caption = clean(sample.members.get("txt", b""))
         if (not caption or column) and "json" in sample.members:
             caption = clean(
                 _json_caption(sample.members["json"], column, f"{path.name}: {sample.key}.json", faults)
             )
-        yield Caption(key=sample.key, caption=caption, image=image, source=str(path))
+        yield Caption(key=sample.key, caption=caption, image=image, source=named(path))
 
 
 def _json_caption(data: bytes, column: str | None, where: str, faults: list[str]) -> object:
     try:
-        fields = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        fields = parse_json(decode_text(data))
+    except ValueError as error:
         faults.append(f"{where}: {error}")
         return None
     if not isinstance(fields, dict):
         return None
     names = (column,) if column else CAPTION_NAMES
-    return next((fields[name] for name in names if name in fields), None)
+    found = next((fields[name] for name in names if name in fields), None)
+    if not isinstance(found, str | None):
+        faults.append(f"{where}: its caption is no text")
+    return found
 
 
 def _parquet(path: Path, column: str | None, faults: list[str]) -> Iterator[Caption]:
     file = ParquetRows(path)
     names = file.names
-    caption_name = _choose(names, column, CAPTION_NAMES, path, "caption")
+    texts = names if column else [name for name in names if file.holds_text(name)]
+    caption_name = _choose(texts, column, CAPTION_NAMES, path, "caption")
+    if caption_name is not None and not file.holds_text(caption_name):
+        raise BadInput(
+            f"{path}: the column {caption_name!r} holds {file.kinds[caption_name]}, no texts; "
+            f"name another with --caption-column: {', '.join(names)}"
+        )
     image_name = _choose(names, None, IMAGE_NAMES, path, "image")
     key_name = _choose(names, None, KEY_NAMES, path, "key")
     wanted = [name for name in (caption_name, image_name, key_name) if name]
@@ -180,33 +221,33 @@ def _parquet(path: Path, column: str | None, faults: list[str]) -> Iterator[Capt
             key=own_key(row.get(key_name or "")) or row_key(image, caption),
             caption=caption,
             image=image,
-            source=str(path),
+            source=named(path),
         )
 
 
 def _cc3m(path: Path, column: str | None, faults: list[str]) -> Iterator[Caption]:
     """Conceptual Captions: caption TAB url, no header, no quoting."""
     with open_text(path) as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(lines_of(file, path), start=1):
             caption, tab, url = line.rstrip("\r\n").partition("\t")
             if not tab:
                 faults.append(f"{path.name}: line {number} has no tab")
             caption = clean(caption)
             image = url.split("\t")[0].strip() or None
-            yield Caption(key=row_key(image, caption), caption=caption, image=image, source=str(path))
+            yield Caption(key=row_key(image, caption), caption=caption, image=image, source=named(path))
 
 
 def _csv(path: Path, column: str | None, faults: list[str]) -> Iterator[Caption]:
     """CleanCLIP's csv: a header with `image,caption`; image paths are relative to the csv."""
     with open_text(path) as file:
-        reader = csv.DictReader((line.replace("\0", " ") for line in file), strict=False)
-        names = [name for name in reader.fieldnames or [] if name]
-        caption_name = _choose(names, column, CAPTION_NAMES, path, "caption")
-        image_name = _choose(names, None, IMAGE_NAMES, path, "image")
-        key_name = _choose(names, None, KEY_NAMES, path, "key")
-        for row in reader:
-            if None in row or None in row.values():
-                faults.append(f"{path.name}: line {reader.line_num} has not {len(names)} fields")
+        records = read_records(lines_of(file, path), name=path.name, faults=faults)
+        names = next(records, [])
+        shown = [name for name in names if name]
+        caption_name = _choose(shown, column, CAPTION_NAMES, path, "caption")
+        image_name = _choose(shown, None, IMAGE_NAMES, path, "image")
+        key_name = _choose(shown, None, KEY_NAMES, path, "key")
+        for record in records:
+            row = dict(zip(names, record, strict=True))
             yield _named_row(row, caption_name, image_name, key_name, path)
 
 
@@ -214,23 +255,23 @@ def _named_row(
     row: dict[str, Any], caption: str | None, image: str | None, key: str | None, path: Path
 ) -> Caption:
     text, reference = clean(row.get(caption or "")), row.get(image or "")
-    reference = str(reference).strip() or None if reference is not None else None
+    reference = readable(str(reference)).strip() or None if isinstance(reference, str | int | float) else None
     return Caption(
         key=own_key(row.get(key or "")) or row_key(reference, text),
         caption=text,
         image=reference,
-        source=str(path),
+        source=named(path),
     )
 
 
 def _jsonl(path: Path, column: str | None, faults: list[str]) -> Iterator[Caption]:
     with open_text(path) as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(lines_of(file, path), start=1):
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
+                row = parse_json(line)
+            except ValueError as error:
                 faults.append(f"{path.name}: line {number}: {error}")
                 row = {}
             if not isinstance(row, dict):
@@ -240,26 +281,44 @@ def _jsonl(path: Path, column: str | None, faults: list[str]) -> Iterator[Captio
             caption = column or next((names[n] for n in CAPTION_NAMES if n in names), None)
             image = next((names[n] for n in IMAGE_NAMES if n in names), None)
             key = next((names[n] for n in KEY_NAMES if n in names), None)
+            if not isinstance(row.get(caption or ""), str | None):
+                faults.append(f"{path.name}: line {number}: its caption is no text")
             yield _named_row(row, caption, image, key, path)
 
 
 def _coco(path: Path, column: str | None, faults: list[str]) -> Iterator[Caption]:
     """COCO captions: `annotations` with id, image_id and caption, `images` with id and file_name."""
-    data = read_json(path)
+    data = _read_whole(path)
     if not isinstance(data, dict) or not isinstance(data.get("annotations"), list):
-        raise UserError(
-            f'{path}: no COCO captions file (a JSON object with "annotations"); another --format?'
-        )
-    images = data.get("images", [])
-    names = {i["id"]: str(i.get("file_name") or "") for i in images if isinstance(i, dict) and "id" in i}
+        raise BadInput(f'{path}: no COCO captions file (a JSON object with "annotations"); another --format?')
+    listed = data.get("images")
+    names = {
+        image["id"]: readable(image["file_name"])
+        for image in (listed if isinstance(listed, list) else ())
+        if isinstance(image, dict)
+        and isinstance(image.get("id"), str | int)
+        and isinstance(image.get("file_name"), str)
+    }
     for number, item in enumerate(data["annotations"]):
         row: dict[str, Any] = item if isinstance(item, dict) else {}
-        if "caption" not in row:
+        if not isinstance(row.get(column or "caption"), str):
             faults.append(f"{path.name}: annotation {number} has no caption")
-        image = names.get(row.get("image_id")) or None
+        of = row.get("image_id")
+        image = names.get(of) or None if isinstance(of, str | int) else None
         caption = clean(row.get(column or "caption"))
         key = own_key(row.get("id")) or row_key(image, caption)
-        yield Caption(key=key, caption=caption, image=image, source=str(path))
+        yield Caption(key=key, caption=caption, image=image, source=named(path))
+
+
+def _read_whole(path: Path) -> Any:
+    with open_text(path) as file:
+        text = file.read(MAX_JSON_CHARACTERS + 1)
+    if len(text) > MAX_JSON_CHARACTERS:
+        raise BadInput(f"{path} has over {MAX_JSON_CHARACTERS} characters, which is no file of captions")
+    try:
+        return parse_json(text)
+    except ValueError as error:
+        raise BadInput(f"{path} is no JSON file: {error}") from error
 
 
 _READERS: Final[dict[str, Callable[[Path, str | None, list[str]], Iterator[Caption]]]] = {

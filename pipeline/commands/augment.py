@@ -33,10 +33,12 @@ def augment_captions(
 ) -> None:
     """Captions in, scene graphs, sub-captions and training shards out."""
     stages = ("captions", "scene_graphs", "subcaptions") + (("shards",) if shards else ())
-    _print_manifest(out, run_stages(replace(options, source=read, subcaptions=subcaptions, stages=stages)))
+    manifest = run_stages(replace(options, source=read, subcaptions=subcaptions, stages=stages))
+    _print_manifest(out, manifest)
+    _fail_if_useless(manifest)
 
 
-@from_options(omit=(*NOT_ASKED, "lexicons", "images"), defaults=CORES)
+@from_options(omit=(*NOT_ASKED, "lexicons", "images", "image_root"), defaults=CORES)
 def parse_captions(
     input: Annotated[str | None, typer.Argument(help="As for augment-captions.", show_default=False)] = None,
     out: Annotated[
@@ -56,7 +58,9 @@ def parse_captions(
         return
     if input is None or out is None:
         raise typer.BadParameter("parse-captions wants INPUT and --out OUT, or --explain CAPTION")
-    _print_manifest(out, run_stages(replace(options, source=read, stages=("captions", "scene_graphs"))))
+    manifest = run_stages(replace(options, source=read, stages=("captions", "scene_graphs")))
+    _print_manifest(out, manifest)
+    _fail_if_useless(manifest)
 
 
 @from_options(omit=(*NOT_ASKED, "parser", "rules", "lexicons", "rows_per_part"), defaults=CORES)
@@ -74,6 +78,18 @@ def _explain(caption: str, out: Path | None, parser: str, rules: str) -> None:
     if out is not None:
         write_text(out, explain_svg(caption, loaded))
         typer.echo(f"\nwrote {out}")
+
+
+def _fail_if_useless(manifest: dict[str, Any]) -> None:
+    """Exit code 1 where no caption gave a scene graph: what was read is most likely not what was meant."""
+    rows = manifest["rows"]
+    if not rows["ok"] + rows["status"].get("no_negative", 0):
+        typer.echo(
+            "no caption can be used; looked for English sentences with a noun: is it the right column "
+            "(--caption-column, --format)?",
+            err=True,
+        )
+        raise typer.Exit(1)
 
 
 def _print_manifest(out: Path, manifest: dict[str, Any]) -> None:

@@ -4,11 +4,13 @@ The trainer reads tars and writes its files through it, too.
 """
 
 from pipeline.storage.files import (
+    find_named,
     hash_named,
     hold,
-    open_text,
+    named,
     read_bytes,
     read_json,
+    read_regular,
     remove_unfinished,
     sha256_file,
     size_of,
@@ -39,6 +41,7 @@ from pipeline.storage.tars import (
     read_members,
     read_tar,
 )
+from pipeline.storage.texts import decode_text, lines_of, open_text, parse_json, readable
 
 __all__ = [
     "BROKEN_SHARD",
@@ -53,18 +56,25 @@ __all__ = [
     "TarSample",
     "TarWriter",
     "count_rows",
+    "decode_text",
     "find_files",
+    "find_named",
     "find_repeated",
     "hash_named",
     "hold",
+    "lines_of",
+    "named",
     "open_text",
     "own_key",
+    "parse_json",
     "read_bytes",
     "read_json",
     "read_lexicon_tables",
     "read_members",
+    "read_regular",
     "read_table",
     "read_tar",
+    "readable",
     "remove_unfinished",
     "row_key",
     "scan_tables",

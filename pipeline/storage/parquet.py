@@ -11,7 +11,7 @@ import pyarrow.csv
 import pyarrow.dataset
 import pyarrow.parquet as pq
 
-from pipeline.errors import UserError, first_line
+from pipeline.errors import BadInput, UserError, first_line
 from pipeline.storage.files import write_atomically
 
 ROW_GROUP_ROWS: Final = 50_000
@@ -44,8 +44,10 @@ def _told(path: Path) -> Iterator[None]:
     """Errors of reading `path` as a UserError that names it."""
     try:
         yield
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as Parquet: {first_line(error)}") from error
+    except UserError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+        raise BadInput(f"{path} cannot be read as Parquet: {first_line(error)}") from error
 
 
 def scan_tables(paths: Sequence[Path]) -> Any:
@@ -77,8 +79,21 @@ class ParquetRows:
         self._path = path
         with _told(path):
             self._file = pq.ParquetFile(path)
-        self.names: list[str] = self._file.schema_arrow.names
+            schema = self._file.schema_arrow
+        self.names: list[str] = schema.names
         """Of the columns."""
+        self.kinds: dict[str, pa.DataType] = {name: schema.types[n] for n, name in enumerate(schema.names)}
+        """Their types."""
+
+    def holds_text(self, column: str) -> bool:
+        """Whether a column's values are texts, or bytes that may be."""
+        kind = self.kinds[column]
+        return self.holds_strings(column) or bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+    def holds_strings(self, column: str) -> bool:
+        """Whether a column's values are texts."""
+        kind = self.kinds[column]
+        return _is_text(kind.value_type if pa.types.is_dictionary(kind) else kind)
 
     def rows(self, columns: Sequence[str], *, at_a_time: int) -> Iterator[dict[str, Any]]:
         """The rows in their order, with these columns; `at_a_time` of them are held in memory."""
@@ -102,8 +117,36 @@ class ParquetRows:
     def _batches(self, **what: Any) -> Iterator[pa.RecordBatch]:
         with _told(self._path):
             for batch in self._file.iter_batches(**what):
-                batch.validate(full=True)  # texts that are no UTF-8, offsets that lead out
-                yield batch
+                yield _readable(batch)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _readable(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with U+FFFD for bytes of its texts that are no UTF-8."""
+    try:
+        batch.validate(full=True)
+        return batch
+    except pa.ArrowInvalid:
+        columns = [
+            pa.array(
+                [None if v is None else v.decode("utf-8", "replace") for v in _bytes(column)], pa.string()
+            )
+            if _is_text(column.type)
+            else column
+            for column in batch.columns
+        ]
+        mended = pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+        mended.validate(full=True)  # offsets that lead out cannot be mended
+        return mended
+
+
+def _bytes(column: pa.Array) -> list[bytes | None]:
+    kind = pa.large_binary() if pa.types.is_large_string(column.type) else pa.binary()
+    values: list[bytes | None] = column.view(kind).to_pylist()
+    return values
 
 
 def find_repeated(folder: Path, column: str) -> list[tuple[str, int, str, int]]:
