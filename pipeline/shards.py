@@ -14,7 +14,15 @@ import pyarrow as pa
 
 from pipeline.captions.images import read_images
 from pipeline.schema import NO_CAPTION, Caption
-from pipeline.storage import MAX_NAMED_FAULTS, TarWriter, write_atomically, write_json, write_table
+from pipeline.storage import (
+    MAX_NAMED_FAULTS,
+    TarWriter,
+    decode_text,
+    parse_json,
+    write_atomically,
+    write_json,
+    write_table,
+)
 from pipeline.tables import SAMPLES
 
 OWN_FIELDS: Final = ("key", "caption", "positive", "negatives", "views", "subcaption_status")
@@ -37,13 +45,16 @@ def sample_json(row: Mapping[str, Any], upstream: bytes | None) -> bytes:
     fields["pos_0"] = row["positive"] or row["caption"]
     for number, negative in enumerate(row["negatives"]):
         fields[f"neg_{number}"] = negative["text"]
-    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+    try:
+        return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:  # a lone surrogate of the input's: only its escape can be written
+        return json.dumps(fields, separators=(",", ":")).encode()
 
 
 def _upstream_fields(upstream: bytes | None) -> dict[str, Any]:
     try:
-        fields = json.loads(upstream) if upstream else {}
-    except (ValueError, RecursionError):
+        fields = parse_json(decode_text(upstream)) if upstream else {}
+    except ValueError:
         return {}
     if not isinstance(fields, dict):
         return {}
@@ -61,10 +72,14 @@ def write_shard(
     folder: Path,
     number: int,
     with_images: bool = True,
+    image_root: Path | None = None,
 ) -> dict[str, Any]:
     """Write shard `number` of these rows (the same keys in the same order) and return its stats."""
     faults: list[str] = []
-    images = read_images(captions, format=format, faults=faults) if with_images else _no_images(captions)
+    if with_images:
+        images = read_images(captions, format=format, faults=faults, root=image_root)
+    else:
+        images = _no_images(captions)
     statuses: list[str] = []
     with write_atomically(folder / f"{number:05d}.tar") as file:
         tar = TarWriter(file)

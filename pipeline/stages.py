@@ -14,14 +14,15 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from pipeline.captions.ingest import INDEX, CaptionsIndex, ingest, read_index
+from pipeline.captions.columns import clean
+from pipeline.captions.ingest import INDEX, CaptionsIndex, Part, ingest, read_index
 from pipeline.captions.readers import InputOptions, Source, open_source
 from pipeline.engine import map_parts
 from pipeline.errors import UserError
 from pipeline.lexicons.loading import Lexicons, load_lexicons
 from pipeline.manifest import MANIFEST, write_manifest
 from pipeline.scene_graphs.parser import CaptionParser
-from pipeline.schema import Caption
+from pipeline.schema import MAX_CAPTION_CHARACTERS, Caption, SceneGraph, Subcaption
 from pipeline.shards import write_shard
 from pipeline.storage import (
     hold,
@@ -83,6 +84,8 @@ class Work:
     format: str
     """Of the input."""
     number: int
+    image_root: Path | None
+    """Folder that no image of the part may lie outside of; None: the input file's."""
     captions: Sequence[Caption]
     """The part's rows."""
     file: Path
@@ -130,10 +133,20 @@ def _make_subcaptions(work: Work) -> None:
     graphs = read_scene_graphs(read_table(_before(work, "scene_graphs", "parse-captions")))
     lexicons = _lexicons(work.options.lexicons)
     rows = (
-        make_subcaption(caption, graph, lexicons, work.options.subcaptions)
+        _make_subcaption(caption, graph, lexicons, work.options.subcaptions)
         for caption, graph in zip(work.captions, graphs, strict=True)
     )
     write_table(work.file, subcaptions_table(rows))
+
+
+def _make_subcaption(
+    caption: Caption, graph: SceneGraph, lexicons: Lexicons, options: SubcaptionOptions
+) -> Subcaption:
+    """What is made of one caption. A page of text gives views of its beginning: they take the square of its length."""
+    if len(caption.caption) <= MAX_CAPTION_CHARACTERS:
+        return make_subcaption(caption, graph, lexicons, options)
+    beginning = replace(caption, caption=clean(caption.caption[:MAX_CAPTION_CHARACTERS]))
+    return replace(make_subcaption(beginning, graph, lexicons, options), caption=caption.caption)
 
 
 def _make_shard(work: Work) -> None:
@@ -144,6 +157,7 @@ def _make_shard(work: Work) -> None:
         folder=work.file.parent,
         number=work.number,
         with_images=work.options.images,
+        image_root=work.image_root,
     )
 
 
@@ -220,7 +234,7 @@ def _run_stages(options: PipelineOptions, source: Source | None) -> dict[str, An
     (out / MANIFEST).unlink(missing_ok=True)
     partwise = [name for name in options.stages if STAGES[name].make is not None]
     todo = [
-        part.number
+        part
         for part in index.parts
         if not all(_part_file(out, stage, part.number).exists() for stage in partwise)
     ]
@@ -248,13 +262,22 @@ def _captions(options: PipelineOptions, source: Source | None) -> CaptionsIndex:
     return ingest(source, folder, rows_per_part=options.rows_per_part, workers=options.workers)
 
 
-def _run_part(options: PipelineOptions, format: str, number: int) -> None:
+def _run_part(options: PipelineOptions, format: str, part: Part) -> None:
     """Make what is missing of one part; each stage reads what the ones before it wrote."""
-    captions = read_captions(read_table(_part_file(options.out, "captions", number)))
+    captions = read_captions(read_table(_part_file(options.out, "captions", part.number)))
     for name in options.stages:
-        make, file = STAGES[name].make, _part_file(options.out, name, number)
+        make, file = STAGES[name].make, _part_file(options.out, name, part.number)
         if make is not None and not file.exists():
-            make(Work(options=options, format=format, number=number, captions=captions, file=file))
+            make(
+                Work(
+                    options=options,
+                    format=format,
+                    number=part.number,
+                    image_root=None if part.image_root is None else Path(part.image_root),
+                    captions=captions,
+                    file=file,
+                )
+            )
 
 
 # ------------------------------------------------------------------------------------- what each folder was made with

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from pipeline.errors import UserError
+from pipeline.errors import BadInput
 from pipeline.schema import Caption
-from pipeline.storage import IMAGE_EXTENSIONS, own_key, row_key
+from pipeline.storage import IMAGE_EXTENSIONS, decode_text, named, own_key, readable, row_key
 
 CAPTION_NAMES: Final = (
     "caption", "captions", "text", "title", "sentence", "sentences", "comment", "alt_text", "raw", "txt",
@@ -32,26 +32,35 @@ class Columns:
 
 
 def choose_columns(
-    names: Sequence[str], wanted: Columns, path: Path, *, images: Sequence[str] = ()
+    names: Sequence[str],
+    wanted: Columns,
+    path: Path,
+    *,
+    texts: Sequence[str] | None = None,
+    images: Sequence[str] = (),
 ) -> Columns:
-    """Caption, image and key among the names, whatever their case; `images` are columns that hold image bytes.
+    """Caption, image and key among the names, whatever their case.
 
-    UserError where no caption is among them, or where one that was asked for is not.
+    `texts` are columns that may hold captions, by default all; `images` such that hold image bytes.
+
+    BadInput where no caption is among them, or where one that was asked for is not.
     """
     for name in (wanted.caption, wanted.image):
         if name is not None and name not in names:
-            raise UserError(f"{path}: no column {name!r}; it has: {', '.join(names)}")
-    caption = wanted.caption or usual_name(names, CAPTION_NAMES)
+            raise BadInput(f"{path}: no column {name!r}; it has: {', '.join(names)}")
+    caption = wanted.caption or usual_name(names if texts is None else texts, CAPTION_NAMES)
     if caption is None:
-        raise UserError(
+        raise BadInput(
             f"{path}: no caption column ({', '.join(CAPTION_NAMES)}); it has: {', '.join(names)}; "
             "name it with --caption-column"
         )
-    image = wanted.image or usual_name(images, IMAGE_NAMES) or next(iter(images), None)
+    key = usual_name(names, KEY_NAMES)
+    held = [name for name in images if name not in (caption, key)]
+    image = wanted.image or usual_name(held, IMAGE_NAMES) or next(iter(held), None)
     return Columns(
         caption=caption,
         image=image or usual_name([name for name in names if name != caption], IMAGE_NAMES),
-        key=usual_name(names, KEY_NAMES),
+        key=key,
     )
 
 
@@ -62,10 +71,12 @@ def usual_name(names: Sequence[str], usual: Sequence[str]) -> str | None:
 
 
 def clean(caption: object) -> str:
-    """The caption on one line: any other value than text is none; lone surrogates become U+FFFD."""
+    """The caption on one line: any other value than text, or its bytes, is none; lone surrogates become U+FFFD."""
+    if isinstance(caption, bytes):
+        caption = decode_text(caption)
     if not isinstance(caption, str):
         return ""
-    return " ".join(caption.encode("utf-8", "replace").decode("utf-8").replace("\0", " ").split())
+    return " ".join(readable(caption).replace("\0", " ").split())
 
 
 def captions_of(cell: object) -> list[str]:
@@ -76,6 +87,11 @@ def captions_of(cell: object) -> list[str]:
         return [_answer(cell)]
     texts = [clean(_text_of(item)) for item in cell]
     return [text for text in texts if text] or [""]
+
+
+def holds_no_text(cell: object) -> bool:
+    """Whether a cell holds something, and none of it is a caption."""
+    return not isinstance(cell, str | bytes | None) and cell != [] and captions_of(cell) == [""]
 
 
 def _text_of(item: object) -> object:
@@ -99,20 +115,25 @@ def _answer(turns: list[Any]) -> str:
 def named_rows(row: Mapping[str, Any], columns: Columns, path: Path) -> Iterator[Caption]:
     """A row for each caption of a record; those of one key get `_0`, `_1`, ... behind it."""
     yield from rows_of(
-        captions_of(row.get(columns.caption or "")),
-        image=image_of(row.get(columns.image or "")),
-        key=row.get(columns.key or ""),
+        captions_of(cell_of(row, columns.caption)),
+        image=image_of(cell_of(row, columns.image)),
+        key=cell_of(row, columns.key),
         path=path,
     )
 
 
+def cell_of(row: Mapping[str, Any], column: str | None) -> Any:
+    """What a record has in this column; None where there is no such column."""
+    return None if column is None else row.get(column)
+
+
 def image_of(cell: object) -> str | None:
-    """A cell as where the image is: a text, a list's first one, a record's `path` or `url`; None where it is none."""
+    """Where a cell says the image is: a text, a list's first one, a record's `path` or `url`; None where it does not."""
     if isinstance(cell, list):
         cell = cell[0] if cell else None
     if isinstance(cell, Mapping):
         cell = next((cell[name] for name in ("path", "url", "file_name") if cell.get(name)), None)
-    return None if cell is None else str(cell).strip() or None
+    return readable(str(cell)).strip() or None if isinstance(cell, str | int | float) else None
 
 
 def rows_of(captions: Sequence[str], *, image: str | None, key: object, path: Path) -> Iterator[Caption]:
@@ -120,4 +141,6 @@ def rows_of(captions: Sequence[str], *, image: str | None, key: object, path: Pa
     own = own_key(key)
     for number, caption in enumerate(captions):
         numbered = own if own is None or len(captions) == 1 else f"{own}_{number}"
-        yield Caption(key=numbered or row_key(image, caption), caption=caption, image=image, source=str(path))
+        yield Caption(
+            key=numbered or row_key(image, caption), caption=caption, image=image, source=named(path)
+        )

@@ -5,13 +5,15 @@ Whether the first line is a header, and what separates its names, is seen from t
 
 import csv
 import re
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from pipeline.captions.columns import CAPTION_NAMES, Columns, choose_columns, clean, named_rows, rows_of
+from pipeline.captions.csv_records import read_records
 from pipeline.schema import Caption
-from pipeline.storage import open_text, row_key
+from pipeline.storage import lines_of, named, open_text, row_key
 
 SEPARATORS: Final = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar"}
 _FLICKR: Final = re.compile(r"^[^\t]+\.(?:jpe?g|png|webp)#\d+\t", re.IGNORECASE)
@@ -48,52 +50,51 @@ def columns_of_csv(path: Path, wanted: Columns) -> Columns:
 
 
 def _first_line(path: Path) -> str:
-    with open_text(path) as file:
-        return next((line.rstrip("\r\n") for line in file if line.strip()), "")
+    """Empty where the file is damaged there: its reader says how."""
+    try:
+        with open_text(path) as file:
+            return next((line.rstrip("\r\n") for line in lines_of(file, path) if line.strip()), "")
+    except (OSError, EOFError, ValueError, zlib.error):
+        return ""
 
 
 def _split(line: str, separator: str) -> list[str]:
-    names: list[str] = next(_cells([line.replace("\0", " ")], separator), [])
+    names = next(csv.reader([line.replace("\0", " ")], **_form(separator)), [])
     return [name.strip() for name in names if name.strip()]
 
 
-def _cells(lines: Iterable[str], separator: str) -> Any:
-    """csv's reader; bars separate what nobody quotes, so a quotation mark there is one."""
-    quoting: Any = csv.QUOTE_NONE if separator == "|" else csv.QUOTE_MINIMAL
-    return csv.reader(lines, delimiter=separator, quoting=quoting, strict=False)
+def _form(separator: str) -> dict[str, Any]:
+    """For csv's reader; bars separate what nobody quotes, so a quotation mark there is one."""
+    return {"delimiter": separator, "quoting": csv.QUOTE_NONE if separator == "|" else csv.QUOTE_MINIMAL}
 
 
 def read_csv(path: Path, wanted: Columns, faults: list[str]) -> Iterator[Caption]:
     """Any separator; the header says which column is what. Image paths are relative to the file, or to its root."""
     separator = separator_of(path, wanted) or ","
     with open_text(path) as file:
-        lines = _cells((line.replace("\0", " ") for line in file), separator)
-        header = [name.strip() for name in next((cells for cells in lines if cells), [])]
+        records = read_records(lines_of(file, path), form=_form(separator), name=path.name, faults=faults)
+        header = [name.strip() for name in next(records, [])]
         columns = choose_columns([name for name in header if name], wanted, path)
-        for cells in lines:
-            if not cells:
-                continue
-            if len(cells) != len(header):
-                faults.append(f"{path.name}: line {lines.line_num} has not {len(header)} fields")
-            yield from named_rows(dict(zip(header, cells, strict=False)), columns, path)
+        for cells in records:
+            yield from named_rows(dict(zip(header, cells, strict=True)), columns, path)
 
 
 def read_cc3m(path: Path, wanted: Columns, faults: list[str]) -> Iterator[Caption]:
     """Conceptual Captions: caption TAB url, no header, no quoting."""
     with open_text(path) as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(lines_of(file, path), start=1):
             caption, tab, url = line.rstrip("\r\n").partition("\t")
             if not tab:
                 faults.append(f"{path.name}: line {number} has no tab")
             caption = clean(caption)
             image = url.split("\t")[0].strip() or None
-            yield Caption(key=row_key(image, caption), caption=caption, image=image, source=str(path))
+            yield Caption(key=row_key(image, caption), caption=caption, image=image, source=named(path))
 
 
 def read_flickr(path: Path, wanted: Columns, faults: list[str]) -> Iterator[Caption]:
     """Flickr8k's and Flickr30k's tokens: `name.jpg#0` TAB caption, no header; the key is the first of them."""
     with open_text(path) as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(lines_of(file, path), start=1):
             name, tab, caption = line.rstrip("\r\n").partition("\t")
             if not tab:
                 faults.append(f"{path.name}: line {number} has no tab")
@@ -103,5 +104,5 @@ def read_flickr(path: Path, wanted: Columns, faults: list[str]) -> Iterator[Capt
 def read_text(path: Path, wanted: Columns, faults: list[str]) -> Iterator[Caption]:
     """A caption a line, no images."""
     with open_text(path) as file:
-        for line in file:
+        for line in lines_of(file, path):
             yield from rows_of([clean(line)], image=None, key=None, path=path)

@@ -5,23 +5,27 @@ had is named, not raised.
 """
 
 import io
+import re
 import struct
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from PIL import Image, UnidentifiedImageError
 
+from pipeline.errors import BadInput, UserError
 from pipeline.schema import Caption
 from pipeline.storage import (
     IMAGE_EXTENSIONS,
     MAX_MEMBER_BYTES,
     MAX_PIXELS,
     ParquetRows,
-    read_bytes,
+    TarSample,
+    find_named,
+    read_regular,
     read_tar,
-    size_of,
 )
 
 EXTENSION_OF_FORMAT: Final = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
@@ -32,6 +36,8 @@ IMAGE_NONE: Final = "none"
 IMAGE_MISSING: Final = "missing"
 IMAGE_BROKEN: Final = "broken"
 IMAGE_TOO_LARGE: Final = "too_large"
+IMAGE_REFUSED: Final = "refused"
+"""A path that leads out of the folder of images, or to what is no regular file."""
 
 
 def check_image(data: bytes) -> tuple[str, str]:
@@ -69,22 +75,43 @@ def _complete(data: bytes, extension: str) -> bool:
 _Images = Iterator[tuple[dict[str, bytes], str]]
 
 
-def read_images(captions: Sequence[Caption], *, format: str, faults: list[str]) -> _Images:
+def read_images(
+    captions: Sequence[Caption], *, format: str, faults: list[str], root: Path | None = None
+) -> _Images:
     """For each row in order: the other members of its sample by extension, and the image's status.
 
     The rows are those of one part: all of one input file of that `format`. Members are the image (under its true
-    format's extension) and, from tars, whatever else the sample held.
+    format's extension) and, from tars, whatever else the sample held. Paths are relative to the input file's folder,
+    and none leads out of `root`, by default that folder.
     """
     if not captions:
         return iter(())
-    readers = {"webdataset": _from_tar, "parquet": _from_parquet}
-    return readers.get(format, _from_files)(captions, Path(captions[0].source), faults)
+    path = find_named(captions[0].source)
+    if format == "webdataset":
+        return _from_tar(captions, path, faults)
+    place = _Place(folder=path.parent, root=(path.parent if root is None else root.expanduser()).resolve())
+    if format == "parquet":
+        return _from_parquet(captions, path, place, faults)
+    return _from_files(captions, place, faults)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where images are."""
+
+    folder: Path
+    """Their paths are relative to it."""
+    root: Path
+    """None leads out of it."""
 
 
 def _from_tar(captions: Sequence[Caption], path: Path, faults: list[str]) -> _Images:
     """Row i is the tar's sample i: the captions stage read the same samples in the same order."""
     samples = read_tar(path, wanted=None, faults=[])  # that stage has already named what is unreadable
-    for caption, sample in zip(captions, samples, strict=True):
+    for caption in captions:
+        sample = next(samples, None)
+        if sample is None or not _same(caption, sample):
+            raise _changed(path)
         members = dict(sample.members)
         data = next((members.pop(e) for e in IMAGE_EXTENSIONS if e in members), None)
         if data is None:
@@ -95,11 +122,24 @@ def _from_tar(captions: Sequence[Caption], path: Path, faults: list[str]) -> _Im
                 members[extension] = data
         _name_fault(caption, status, faults)
         yield members, status
+    if next(samples, None) is not None:
+        raise _changed(path)
 
 
-def _from_files(captions: Sequence[Caption], path: Path, faults: list[str]) -> _Images:
+def _same(caption: Caption, sample: TarSample) -> bool:
+    """Whether the sample is the one that the caption was read from: its key, which may have got a number, and image."""
+    image = next((sample.names[e] for e in IMAGE_EXTENSIONS if e in sample.names), None)
+    numbered = re.fullmatch(r"(?:-\d+)*", caption.key.removeprefix(sample.key)) is not None
+    return caption.key.startswith(sample.key) and numbered and caption.image == image
+
+
+def _changed(path: Path) -> UserError:
+    return UserError(f"{path} is not what its captions were read from: choose another --out, or --overwrite")
+
+
+def _from_files(captions: Sequence[Caption], place: _Place, faults: list[str]) -> _Images:
     for caption in captions:
-        data, status = _read_file(path.parent, caption.image)
+        data, status = _read_file(place, caption.image)
         members = {}
         if data is not None:
             status, extension = check_image(data)
@@ -109,24 +149,30 @@ def _from_files(captions: Sequence[Caption], path: Path, faults: list[str]) -> _
         yield members, status
 
 
-def _read_file(folder: Path, image: str | None) -> tuple[bytes | None, str]:
+def _read_file(place: _Place, image: str | None) -> tuple[bytes | None, str]:
     if image is None or "://" in image or "\0" in image:
         return None, IMAGE_NONE
     try:
-        file = folder / image
-        if size_of(file) > MAX_MEMBER_BYTES:
-            return None, IMAGE_TOO_LARGE
-        return read_bytes(file), IMAGE_OK
-    except OSError:
+        file = (place.folder / image).resolve()
+        if not file.is_relative_to(place.root):
+            return None, IMAGE_REFUSED
+        data = read_regular(file, limit=MAX_MEMBER_BYTES)
+    except ValueError:
+        return None, IMAGE_REFUSED
+    except (OSError, RuntimeError):  # a circle of links, too
         return None, IMAGE_MISSING
+    return data, IMAGE_TOO_LARGE if data is None else IMAGE_OK
 
 
-def _from_parquet(captions: Sequence[Caption], path: Path, faults: list[str]) -> _Images:
+def _from_parquet(captions: Sequence[Caption], path: Path, place: _Place, faults: list[str]) -> _Images:
     """Images of a column of bytes or of {bytes, path} structs; `image` is "column[row]" there, else a path."""
     column = next((caption.image for caption in captions if caption.image), "").rpartition("[")[0]
     file = ParquetRows(path)
-    if column not in file.names:
-        yield from _from_files(captions, path, faults)
+    reference = re.compile(re.escape(column) + r"\[\d+\]")
+    if column not in file.holding_bytes or not all(
+        reference.fullmatch(caption.image) for caption in captions if caption.image
+    ):
+        yield from _from_files(captions, place, faults)
         return
     numbers = [int(caption.image[len(column) + 1 : -1]) for caption in captions if caption.image]
     values, last, value = file.values(column, numbers), -1, None
@@ -136,7 +182,10 @@ def _from_parquet(captions: Sequence[Caption], path: Path, faults: list[str]) ->
             continue
         number = int(caption.image[len(column) + 1 : -1])
         if number != last:  # else another caption of the same image
-            last, value = number, next(values)
+            try:
+                last, value = number, next(values)
+            except (BadInput, StopIteration):
+                raise _changed(path) from None
         yield _parquet_image(caption, value, faults)
 
 

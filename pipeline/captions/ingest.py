@@ -4,6 +4,7 @@ A part is the rows of one input tar (so that shard and input tar stay aligned), 
 another file. The index is written last: it exists = the stage is complete.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -15,12 +16,13 @@ import pyarrow as pa
 
 from pipeline.captions.readers import Source
 from pipeline.engine import map_parts
-from pipeline.errors import UserError
+from pipeline.errors import BadInput, UserError
 from pipeline.schema import Caption
 from pipeline.storage import (
     MAX_NAMED_FAULTS,
     find_repeated,
     hash_named,
+    named,
     read_json,
     read_table,
     size_of,
@@ -30,6 +32,7 @@ from pipeline.storage import (
 from pipeline.tables import captions_table
 
 INDEX: Final = "index.json"
+_FILE_NAME: Final = re.compile(r"\S+\.(?:jpe?g|png|webp|gif|bmp|tiff?)$|https?://\S+$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +43,8 @@ class Part:
     """Of the part's file, in every stage's folder."""
     source: str
     """The input file that its rows came from."""
+    image_root: str | None = None
+    """Folder that its images lie in, where that is not the input file's; none may lead out of it."""
     rows: int
 
 
@@ -86,7 +91,7 @@ def read_index(folder: Path) -> CaptionsIndex:
                 "faults": tuple(content["faults"]),
             }
         )
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, ValueError) as error:
         raise UserError(
             f"{folder / INDEX} is no index of captions ({error}): choose another --out, or --overwrite"
         ) from error
@@ -105,6 +110,7 @@ def ingest(source: Source, folder: Path, *, rows_per_part: int, workers: int) ->
         parts = _read_tars(source, folder, workers, faults)
     else:
         parts = list(_read_files(source, folder, rows_per_part, faults))
+    _refuse_the_useless(source, folder, faults)
     duplicates = make_keys_unique(folder)
     index = CaptionsIndex(
         format=source.format,
@@ -172,19 +178,50 @@ def _read_tars(source: Source, folder: Path, workers: int, faults: list[str]) ->
 def _read_tar_part(source: Source, folder: Path, numbered: tuple[int, Path]) -> tuple[Part, list[str]]:
     number, file = numbered
     faults: list[str] = []
-    rows = list(source.rows(file, faults=faults))
+    rows = list(_undamaged(source.rows(file, faults=faults), faults))
     write_table(folder / f"{number:05d}.parquet", captions_table(rows))
-    return Part(number=number, source=str(file), rows=len(rows)), faults
+    return Part(number=number, source=named(file), rows=len(rows)), faults
 
 
 def _read_files(source: Source, folder: Path, rows_per_part: int, faults: list[str]) -> Iterator[Part]:
     number = 0
     for file in source.files:
-        rows: Iterator[Caption] = iter(source.rows(file, faults=faults))
+        root, found = source.located(file, faults=faults)
+        rows = _undamaged(found, faults)
+        image_root = None if root == file.parent else named(root)
         while chunk := list(islice(rows, rows_per_part)):
             write_table(folder / f"{number:05d}.parquet", captions_table(chunk))
-            yield Part(number=number, source=str(file), rows=len(chunk))
+            yield Part(number=number, source=named(file), image_root=image_root, rows=len(chunk))
             number += 1
+
+
+def _undamaged(rows: Iterator[Caption], faults: list[str]) -> Iterator[Caption]:
+    """The rows of a file up to where it is damaged."""
+    try:
+        yield from rows
+    except BadInput as error:
+        faults.append(str(error))
+
+
+def _refuse_the_useless(source: Source, folder: Path, faults: list[str]) -> None:
+    """UserError where no row has a caption, or what captions should be are names of files."""
+    rows = captions = 0
+    for part in sorted(folder.glob("*.parquet")):
+        for caption in read_table(part)["caption"].to_pylist():
+            rows += 1
+            captions += bool(caption)
+            if caption and not _FILE_NAME.match(caption):
+                return
+    found = (
+        f"{rows} rows, but no caption"
+        if not captions
+        else f"names of files and no captions ({captions} of them)"
+    )
+    files = f"{source.files[0]}{f' and {len(source.files) - 1} more' if len(source.files) > 1 else ''}"
+    raise UserError(
+        f"nothing in {files} can be used: read as {source.format} it holds {found if rows else 'no rows'}; looked for "
+        f"{source.looked_for}; give --format or --caption-column{f' ({faults[0]})' if faults else ''}"
+    )
 
 
 def make_keys_unique(folder: Path) -> int:
@@ -214,4 +251,5 @@ def _describe_inputs(source: Source, parts: list[Part], workers: int) -> Iterato
     for part in parts:
         rows[part.source] = rows.get(part.source, 0) + part.rows
     for file in files:
-        yield InputFile(path=str(file), bytes=size_of(file), sha256=hashes[file], rows=rows.get(str(file), 0))
+        path = named(file)
+        yield InputFile(path=path, bytes=size_of(file), sha256=hashes[file], rows=rows.get(path, 0))

@@ -146,12 +146,17 @@ def find_root(file: Path, images: Sequence[str], given: Path | None) -> Path:
     Usual are the file's own folder, the one above, `images` in both, and COCO's `val2017` beside `annotations`.
     """
     if given is not None:
-        return given
+        return given.expanduser()
     paths = [image for image in images if "://" not in image and "\0" not in image][:5]
     for place in _usual_roots(file):
-        if any(os.path.isfile(place / path) for path in paths):
+        if any(os.path.isfile(place / path) for path in paths) and _stays(place, file):
             return place
     return file.parent
+
+
+def _stays(place: Path, file: Path) -> bool:
+    """Whether no link leads from a usual place to elsewhere than the file's folder and the one above."""
+    return place.resolve().is_relative_to((file.parent / "..").resolve())
 
 
 def _usual_roots(file: Path) -> Iterator[Path]:

@@ -4,8 +4,9 @@ A reader yields rows in the input's order. A file or row it cannot read is named
 silently. `places` finds files and formats, `columns` says what their columns are called; `docs/format.md` lists both.
 """
 
-import json
+import csv
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,8 +18,10 @@ from pipeline.captions.columns import (
     CAPTION_NAMES,
     Columns,
     captions_of,
+    cell_of,
     choose_columns,
     clean,
+    holds_no_text,
     image_of,
     rows_of,
 )
@@ -39,14 +42,24 @@ from pipeline.captions.json_files import (
     read_list,
 )
 from pipeline.captions.places import FORMATS, files_in, find_root, format_of, without_other_files
-from pipeline.errors import UserError
+from pipeline.errors import BadInput, UserError, first_line
 from pipeline.schema import Caption
-from pipeline.storage import IMAGE_EXTENSIONS, ParquetRows, find_files, read_tar
+from pipeline.storage import (
+    IMAGE_EXTENSIONS,
+    ParquetRows,
+    decode_text,
+    find_files,
+    named,
+    parse_json,
+    read_tar,
+)
 
 LOOKED_AT: Final = 20
 """Rows of a file that its image root is found with."""
 _WITHOUT_COLUMNS: Final = ("webdataset", "cc3m", "flickr", "text")
 """Formats whose image no column names."""
+_DAMAGE: Final = (EOFError, zlib.error, csv.Error, ValueError, RecursionError, OverflowError)
+"""What damaged bytes lead to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,18 +109,38 @@ class Source:
 
     def rows(self, file: Path, *, faults: list[str]) -> Iterator[Caption]:
         """The captions of one of the files, in order; `faults` takes the name of everything unreadable."""
-        if self.format == "karpathy":
-            rows = read_karpathy(file, self.wanted, faults, split=self.split)
-        else:
-            rows = _READERS[self.format](file, self.wanted, faults)
-        return rows if self.format == "webdataset" else self._below_root(iter(rows), file)
+        return self.located(file, faults=faults)[1]
 
-    def _below_root(self, rows: Iterator[Caption], file: Path) -> Iterator[Caption]:
-        """The rows with image paths that lead from the file's folder to where the images are."""
-        first = list(islice(rows, LOOKED_AT))
+    def located(self, file: Path, *, faults: list[str]) -> tuple[Path, Iterator[Caption]]:
+        """The folder that the file's images lie in, and its rows, whose image paths lead there from the file's own.
+
+        The rows are those up to where the file is damaged: then comes BadInput.
+        """
+        rows = self._read(file, faults)
+        if self.format == "webdataset":
+            return file.parent, rows
+        first, rows = _ahead(rows)
         root = find_root(file, [image for row in first if (image := row.image)], self.image_root)
+        return root, self._below(root, rows, file)
+
+    def _read(self, file: Path, faults: list[str]) -> Iterator[Caption]:
+        try:
+            if self.format == "karpathy":
+                yield from read_karpathy(file, self.wanted, faults, split=self.split)
+            else:
+                yield from _READERS[self.format](file, self.wanted, faults)
+        except UserError:
+            raise
+        except OSError as error:
+            if error.errno is not None:
+                raise UserError(f"{file} cannot be read: {error.strerror or error}") from error
+            raise BadInput(f"{file} cannot be read to its end: {first_line(error)}") from error
+        except _DAMAGE as error:
+            raise BadInput(f"{file} cannot be read to its end: {first_line(error)}") from error
+
+    def _below(self, root: Path, rows: Iterator[Caption], file: Path) -> Iterator[Caption]:
         within = os.path.relpath(root, file.parent)
-        for row in chain(first, rows):
+        for row in rows:
             inside = (
                 row.image is None
                 or "://" in row.image
@@ -118,12 +151,37 @@ class Source:
             else:
                 yield replace(row, image=os.path.normpath(os.path.join(within, row.image or "")))
 
+    @property
+    def looked_for(self) -> str:
+        """Where this source's captions should have been."""
+        names = self.caption_column or f"one of {', '.join(CAPTION_NAMES)}"
+        return {
+            "webdataset": f"a member .txt, or in a member .json the field {names}",
+            "parquet": f"a column of texts: {names}",
+            "csv": f"a column: {names}",
+            "json": f"a list of records with a field: {names}",
+            "jsonl": f"a field: {names}",
+            "coco": f"annotations with the field {self.caption_column or 'caption'}",
+            "karpathy": "images with sentences",
+            "cc3m": "lines of caption TAB url (or path)",
+            "flickr": "lines of image#number TAB caption",
+            "text": "a caption a line",
+        }[self.format]
+
     def describe(self) -> str:
-        """What was recognised, on one line: format, columns, image root, from the first file."""
-        file = self.files[0]
-        counted = f"{len(self.files):,} files" if len(self.files) > 1 else file.name
+        """What was recognised, on one line: format, columns, image root, from the first file that can be read."""
+        counted = f"{len(self.files):,} files" if len(self.files) > 1 else named(Path(self.files[0].name))
+        told = f"{counted} read as {_NAMES[self.format]}"
+        for file in self.files:
+            try:
+                return told + self._describe(file)
+            except BadInput:  # what is wrong is said where it is read
+                continue
+        return told
+
+    def _describe(self, file: Path) -> str:
         captions, images = self._columns(file)
-        told = f"{counted} read as {_NAMES[self.format]}: captions from {captions}, images from {images}"
+        told = f": captions from {captions}, images from {images}"
         if self.format in ("webdataset", "text"):
             return told
         row = next((row for row in islice(self.rows(file, faults=[]), LOOKED_AT) if row.image), None)
@@ -131,9 +189,10 @@ class Source:
             return told
         if "://" in row.image:
             return f"{told} (URLs: shards will hold texts alone)"
-        there = (file.parent / row.image).is_file()
-        example = os.path.normpath(file.parent / row.image)
-        return f"{told} ({example}{'' if there else ' is not there: give --image-root'})"
+        example = named(Path(os.path.normpath(file.parent / row.image)))
+        shown = example if example.isprintable() else repr(example)
+        there = os.path.isfile(file.parent / row.image)
+        return f"{told} ({shown}{'' if there else ' is not there: give --image-root'})"
 
     def _columns(self, file: Path) -> tuple[str, str]:
         """What captions and images are read from, in words."""
@@ -148,6 +207,22 @@ class Source:
             return str(columns.caption), f"{columns.image or 'no column'}{' (bytes)' if held else ''}"
         columns = columns_of_record(file, self.wanted, lines=self.format == "jsonl")
         return columns.caption or "no field", columns.image or "no field"
+
+
+def _ahead(rows: Iterator[Caption]) -> tuple[list[Caption], Iterator[Caption]]:
+    """The first rows, and all of them; BadInput comes behind the rows that stand before the damage."""
+    first: list[Caption] = []
+    try:
+        for row in islice(rows, LOOKED_AT):
+            first.append(row)
+    except BadInput as error:
+        return first, _then_raise(first, error)
+    return first, chain(first, rows)
+
+
+def _then_raise(rows: list[Caption], error: BadInput) -> Iterator[Caption]:
+    yield from rows
+    raise error
 
 
 def open_source(options: InputOptions) -> Source:
@@ -182,29 +257,38 @@ def _webdataset(path: Path, wanted: Columns, faults: list[str]) -> Iterator[Capt
     column = wanted.caption
     for sample in read_tar(path, wanted=frozenset(("txt", "json")), faults=faults):
         image = next((sample.names[e] for e in IMAGE_EXTENSIONS if e in sample.names), None)
-        caption = clean(sample.members.get("txt", b"").decode("utf-8", "replace"))
+        caption = clean(sample.members.get("txt", b""))
         if (not caption or column) and "json" in sample.members:
             caption = clean(
                 _json_caption(sample.members["json"], column, f"{path.name}: {sample.key}.json", faults)
             )
-        yield Caption(key=sample.key, caption=caption, image=image, source=str(path))
+        yield Caption(key=sample.key, caption=caption, image=image, source=named(path))
 
 
 def _json_caption(data: bytes, column: str | None, where: str, faults: list[str]) -> object:
     try:
-        fields = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        fields = parse_json(decode_text(data))
+    except ValueError as error:
         faults.append(f"{where}: {error}")
         return None
     if not isinstance(fields, dict):
         return None
     names = (column,) if column else CAPTION_NAMES
-    return captions_of(next((fields[name] for name in names if name in fields), None))[0]
+    found = next((fields[name] for name in names if name in fields), None)
+    if holds_no_text(found):
+        faults.append(f"{where}: its caption is no text")
+    return captions_of(found)[0]
 
 
 def _parquet_columns(file: ParquetRows, wanted: Columns, path: Path) -> tuple[Columns, bool]:
     """The columns that are read, and whether the image's holds bytes."""
-    columns = choose_columns(file.names, wanted, path, images=file.holding_bytes)
+    texts = [name for name in file.names if file.holds_text(name)]
+    columns = choose_columns(file.names, wanted, path, texts=texts, images=file.holding_bytes)
+    if columns.caption not in texts:
+        raise BadInput(
+            f"{path}: the column {columns.caption!r} holds {file.kinds[str(columns.caption)]}, no texts; "
+            f"name another with --caption-column: {', '.join(file.names)}"
+        )
     return columns, columns.image in file.holding_bytes
 
 
@@ -214,11 +298,11 @@ def _parquet(path: Path, wanted: Columns, faults: list[str]) -> Iterator[Caption
     columns, held = _parquet_columns(file, wanted, path)
     names = [name for name in (columns.caption, columns.image, columns.key) if name]
     for number, row in enumerate(file.rows(names, at_a_time=100 if held else 1_000)):
-        image = row.get(columns.image or "")
+        image = cell_of(row, columns.image)
         yield from rows_of(
-            captions_of(row.get(columns.caption or "")),
+            captions_of(cell_of(row, columns.caption)),
             image=image_of(image) if not held else None if image is None else f"{columns.image}[{number}]",
-            key=row.get(columns.key or ""),
+            key=cell_of(row, columns.key),
             path=path,
         )
 

@@ -34,7 +34,9 @@ def augment_captions(
     """Captions in, scene graphs, sub-captions and training shards out."""
     typer.echo(open_source(read).describe(), err=True)
     stages = ("captions", "scene_graphs", "subcaptions") + (("shards",) if shards else ())
-    _print_manifest(out, run_stages(replace(options, source=read, subcaptions=subcaptions, stages=stages)))
+    manifest = run_stages(replace(options, source=read, subcaptions=subcaptions, stages=stages))
+    _print_manifest(out, manifest)
+    _fail_if_useless(manifest)
 
 
 @from_options(omit=(*NOT_ASKED, "lexicons", "images"), defaults=CORES)
@@ -58,7 +60,9 @@ def parse_captions(
     if input is None or out is None:
         raise typer.BadParameter("parse-captions wants INPUT and --out OUT, or --explain CAPTION")
     typer.echo(open_source(read).describe(), err=True)
-    _print_manifest(out, run_stages(replace(options, source=read, stages=("captions", "scene_graphs"))))
+    manifest = run_stages(replace(options, source=read, stages=("captions", "scene_graphs")))
+    _print_manifest(out, manifest)
+    _fail_if_useless(manifest)
 
 
 @from_options(omit=(*NOT_ASKED, "parser", "rules", "lexicons", "rows_per_part"), defaults=CORES)
@@ -76,6 +80,18 @@ def _explain(caption: str, out: Path | None, parser: str, rules: str) -> None:
     if out is not None:
         write_text(out, explain_svg(caption, loaded))
         typer.echo(f"\nwrote {out}")
+
+
+def _fail_if_useless(manifest: dict[str, Any]) -> None:
+    """Exit code 1 where no caption gave a scene graph: what was read is most likely not what was meant."""
+    rows = manifest["rows"]
+    if not rows["ok"] + rows["status"].get("no_negative", 0):
+        typer.echo(
+            "no caption can be used; looked for English sentences with a noun: is it the right column "
+            "(--caption-column, --format)?",
+            err=True,
+        )
+        raise typer.Exit(1)
 
 
 def _print_manifest(out: Path, manifest: dict[str, Any]) -> None:

@@ -6,25 +6,25 @@ from typing import Annotated
 
 import typer
 
+from pipeline.console import from_options
+from pipeline.looking.query import QueryOptions, run_query, saved_queries
 
+
+@from_options()
 def query(
     folder: Annotated[Path, typer.Argument(help="The --out of another command.")],
     sql: Annotated[
         str | None, typer.Argument(help="A SELECT, or the name of a saved query.", show_default=False)
     ] = None,
-    format: Annotated[str, typer.Option("--format", help="table, csv, json or parquet.")] = "table",
-    out: Annotated[
-        Path | None, typer.Option("--out", help="File to write to.", show_default="the terminal")
-    ] = None,
+    *,
+    options: QueryOptions,
 ) -> None:
     """DuckDB over the views captions, scene_graphs, subcaptions, samples and lexicons; no SQL lists saved queries."""
-    from pipeline.looking.query import run_query, saved_queries
-
     if sql is None:
         for name, text in saved_queries().items():
             typer.echo(f"{name:18} {text.splitlines()[0].removeprefix('-- ')}")
         return
-    run_query(folder, sql, format=format, out=out, terminal=sys.stdout)
+    run_query(folder, sql, options, terminal=sys.stdout)
 
 
 def preview(

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from pipeline.errors import UserError
 from pipeline.llm.cache import Batch, Cache, open_cache
-from pipeline.llm.replies import parse_terms
+from pipeline.llm.replies import parse_terms, printable
 from pipeline.llm.server import LADDER, MAX_REPLY_TOKENS, Reply, Server, messages, open_server
 from pipeline.storage import read_json
 
@@ -232,7 +232,9 @@ def _collect(run: _Run, batch: Batch) -> None:
     done = None
     if id is not None:
         cache.keep_batch(server.name, batch.token, id, batch.keys)
-        print(f"batch {id}: {len(batch.keys)} requests; stop and run again at will", file=sys.stderr)
+        print(
+            f"batch {printable(id)}: {len(batch.keys)} requests; stop and run again at will", file=sys.stderr
+        )
         done = server.wait_for_batch(id, every_seconds=run.options.poll_seconds)
     if done is None:  # the server never had it, or has it no more
         cache.forget_batch(batch.token)
@@ -242,7 +244,8 @@ def _collect(run: _Run, batch: Batch) -> None:
             _keep(run, key, reply)
     cache.forget_batch(batch.token)
     if done.status != "completed" and done.output_file_id is None:
-        raise UserError(f"batch {id} {done.status} at the server; run again to hand its requests over anew")
+        told = f"batch {printable(id or '')} {printable(str(done.status))}"
+        raise UserError(f"{told} at the server; run again to hand its requests over anew")
 
 
 # -------------------------------------------------------------------------------- money and what is kept

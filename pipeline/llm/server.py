@@ -1,25 +1,37 @@
 """One server that speaks the OpenAI API, for `llm`: the only file that imports its client.
 
-What the server refuses (a JSON schema, a parameter) is learned from its answers and remembered in the cache. Rate
-limits, failures and silence are waited out; a bad key, an empty account or an unknown model end at once.
+A server is a stranger: what it says it took is believed where it can be true, an answer has a size and a time, and the
+key is in nothing that comes from it. What it refuses (a JSON schema, a parameter) is learned from its answers and
+remembered in the cache. Rate limits, failures and silence are waited out; a bad key, an empty account or an unknown
+model end at once.
 """
 
 import io
+import itertools
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final, TypeVar
 
 from pipeline.errors import UserError
 from pipeline.llm.cache import Cache
 from pipeline.llm.replies import printable
+from pipeline.storage import parse_json, readable
 
 Result = TypeVar("Result")
 MAX_REPLY_TOKENS: Final = 1_500
 MAX_ATTEMPTS: Final = 6
+MAX_ANSWER_BYTES: Final = 256 * 2**20
+MAX_CHARACTERS_PER_TOKEN: Final = 12
+"""A server that says it took fewer tokens than this many characters each is not believed."""
+SLOWER_CALLS: Final = 10
+"""Times the timeout of one reply: for the files of a batch."""
+MAX_BATCHES: Final = 10_000
+"""Of a server's batches that are looked through."""
 MAX_WAIT_SECONDS: Final = 120.0
 LADDER: Final = ("json_schema", "json_object", "lines")
 _LIMITS: Final = ("max_completion_tokens", "max_tokens")
@@ -43,7 +55,7 @@ _SCHEMA: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """One answer, and what it took; None where the server does not say."""
+    """One answer, and what it took; None where the server does not say, or says what cannot be."""
 
     text: str
     input_tokens: int | None
@@ -53,11 +65,22 @@ class Reply:
 class Server:
     """A server and one model on it."""
 
-    def __init__(self, client: Any, model: str, cache: Cache, sleep: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        client: Any,
+        model: str,
+        cache: Cache,
+        sleep: Callable[[float], None],
+        *,
+        key: str,
+        timeout_seconds: float,
+    ) -> None:
         self._client = client
         self._model = model
         self._cache = cache
         self._sleep = sleep
+        self._key = key
+        self._timeout_seconds = timeout_seconds
         self.name = f"{client.base_url}|{model}"
         """What the cache knows it by."""
 
@@ -67,13 +90,47 @@ class Server:
 
         while True:  # each refusal is learned once: this cannot loop for ever
             body = self._body(prompt)
-            create = partial(self._client.chat.completions.create, **body)
             try:
-                return _reply(
-                    self._try(create, missing=f"the server does not know the model {self._model!r}")
+                return self._try(
+                    lambda body=body: self._complete(body, prompt),  # type: ignore[misc]
+                    missing=f"the server does not know the model {self._model!r}",
+                    seconds=self._timeout_seconds,
                 )
             except openai.BadRequestError as error:
                 self._learn(body, str(error.message))
+
+    def _complete(self, body: dict[str, Any], prompt: str) -> Reply:
+        with self._client.chat.completions.with_streaming_response.create(**body) as answer:
+            reply = self._reply(parse_json(_whole(answer)), prompt)
+        if reply is None:
+            raise ValueError("no completion")
+        return reply
+
+    def _reply(self, body: object, prompt: str | None) -> Reply | None:
+        """The reply in the JSON of a completion, without the key; None where it holds none."""
+        try:
+            text = body["choices"][0]["message"]["content"]  # type: ignore[index]
+            usage = body.get("usage")  # type: ignore[attr-defined]
+        except (KeyError, IndexError, TypeError, AttributeError):
+            return None
+        if not isinstance(text, str | None):
+            return None
+        counts = usage if isinstance(usage, dict) else {}
+        return Reply(
+            text=self._hide(text or ""),
+            input_tokens=_believed(counts.get("prompt_tokens"), prompt or ""),
+            output_tokens=_believed(counts.get("completion_tokens"), text or ""),
+        )
+
+    def _hide(self, text: str) -> str:
+        """The server's text without the key, should it have sent it back; lone surrogates can be written, too."""
+        return readable(text.replace(self._key, "[key]"))
+
+    def _id(self, id: object) -> str:
+        """An id that the server gave, as it is shown and kept."""
+        if not isinstance(id, str) or id != printable(id) or self._key in id:
+            raise ValueError("an id of another shape")
+        return id
 
     # ------------------------------------------------------------------------------------------------ batches
     def start_batch(self, token: str, prompts: dict[str, str]) -> str:
@@ -87,31 +144,40 @@ class Server:
         content = "\n".join(lines).encode()
         try:
             file = self._try(
-                lambda: self._client.files.create(
-                    file=("requests.jsonl", io.BytesIO(content)), purpose="batch"
+                lambda: self._id(
+                    self._client.files.create(
+                        file=("requests.jsonl", io.BytesIO(content)), purpose="batch"
+                    ).id
                 ),
                 missing=_NO_BATCHES,
             )
-            batch = self._try(
-                lambda: self._client.batches.create(
-                    input_file_id=file.id,
-                    endpoint=_ENDPOINT,
-                    completion_window="24h",
-                    metadata={_METADATA: token},
+            return self._try(
+                lambda: self._id(
+                    self._client.batches.create(
+                        input_file_id=file,
+                        endpoint=_ENDPOINT,
+                        completion_window="24h",
+                        metadata={_METADATA: token},
+                    ).id
                 ),
                 missing=_NO_BATCHES,
             )
         except openai.BadRequestError as error:
-            raise UserError(f"the server refuses the batch: {printable(str(error.message))}") from None
-        return str(batch.id)
+            told = printable(self._hide(str(error.message)))
+            raise UserError(f"the server refuses the batch: {told}") from None
 
     def find_batch(self, token: str) -> str | None:
         """The id of the batch that was started with `token`; None where the server has none that may still answer."""
-        for batch in self._try(lambda: list(self._client.batches.list(limit=100)), missing=_NO_BATCHES):
-            alive = batch.status not in ("failed", "expired", "cancelled", "cancelling")
-            if alive and (batch.metadata or {}).get(_METADATA) == token:
-                return str(batch.id)
-        return None
+
+        def find() -> str | None:
+            for batch in itertools.islice(self._client.batches.list(limit=100), MAX_BATCHES):
+                alive = batch.status not in ("failed", "expired", "cancelled", "cancelling")
+                metadata = batch.metadata if isinstance(batch.metadata, dict) else {}
+                if alive and metadata.get(_METADATA) == token:
+                    return self._id(batch.id)
+            return None
+
+        return self._try(find, missing=_NO_BATCHES)
 
     def wait_for_batch(self, id: str, *, every_seconds: float) -> Any:
         """The batch, once the server has done with it, whatever came of it; None where it has it no more."""
@@ -119,67 +185,69 @@ class Server:
 
         while True:
             try:
-                batch = self._try(lambda: self._client.batches.retrieve(id))
+                batch, status = self._try(lambda: _with_status(self._client.batches.retrieve(id)))
             except openai.NotFoundError:
                 return None
-            if batch.status in ("completed", "failed", "expired", "cancelled"):
+            if status in ("completed", "failed", "expired", "cancelled"):
                 return batch
             self._sleep(every_seconds)
 
     def batch_replies(self, batch: Any) -> Iterator[tuple[str, Reply]]:
         """Keys and replies of a finished batch; refusals in its error file are learned."""
         for line in self._lines(batch.output_file_id):
-            body = (line.get("response") or {}).get("body")
-            if isinstance(body, dict) and isinstance(line.get("custom_id"), str):
-                reply = _reply_of_json(body)
-                if reply is not None:
-                    yield line["custom_id"], reply
+            response = line.get("response")
+            body = response.get("body") if isinstance(response, dict) else None
+            reply = self._reply(body, None)
+            if reply is not None and isinstance(line.get("custom_id"), str):
+                yield line["custom_id"], reply
         refusals = {message for line in self._lines(batch.error_file_id) for message in _refusals(line)}
         for message in sorted(refusals)[:1]:
             self._learn(self._body(""), message)
 
-    def _lines(self, file: str | None) -> Iterator[dict[str, Any]]:
+    def _lines(self, file: object) -> Iterator[dict[str, Any]]:
         if file is None:
             return
-        content = self._try(
-            lambda: self._client.files.content(file).text, missing=f"the server lost {file!r}"
-        )
+        content = self._try(lambda: self._download(self._id(file)), missing="the server lost a batch's file")
         for line in content.splitlines():
             try:
-                value = json.loads(line)
-            except (ValueError, RecursionError):
+                value = parse_json(line)
+            except ValueError:
                 continue
             if isinstance(value, dict):
                 yield value
 
+    def _download(self, file: str) -> str:
+        with self._client.files.with_streaming_response.content(file) as answer:
+            return _whole(answer).decode("utf-8", "replace")
+
     # --------------------------------------------------------------------------------------- one call, tried again
-    def _try(self, call: Callable[[], Result], *, missing: str | None = None) -> Result:
-        """What `call` gives. BadRequestError goes to the caller, as does NotFoundError without a line for `missing`."""
+    def _try(
+        self, call: Callable[[], Result], *, missing: str | None = None, seconds: float | None = None
+    ) -> Result:
+        """What `call` gives within so many seconds, by default those for the files of a batch.
+
+        BadRequestError goes to the caller, as does NotFoundError without a line for `missing`.
+        """
         import openai  # noqa: TID251
 
         failure = ""
         for attempt in range(MAX_ATTEMPTS):
             retry_after = None
             try:
-                return call()
+                return _within(seconds or SLOWER_CALLS * self._timeout_seconds, call)
             except openai.BadRequestError:
                 raise
-            except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-                raise UserError(
-                    f"the server refuses the key in OPENAI_API_KEY (HTTP {error.status_code})"
-                ) from None
             except openai.NotFoundError:
                 if missing is None:
                     raise
                 raise UserError(f"{missing} (HTTP 404)") from None
-            except openai.RateLimitError as error:
-                if error.code == "insufficient_quota":
-                    raise UserError("the account has no credit left (insufficient_quota)") from None
-                failure, retry_after = "HTTP 429", error.response.headers.get("retry-after")
-            except openai.APITimeoutError:
+            except openai.APIError as error:
+                _raise_if_pointless(error)
+                failure, retry_after = _failure(error)
+            except TimeoutError:
                 failure = "no answer in time"
-            except (openai.APIError, ValueError) as error:
-                failure = type(error).__name__
+            except (ValueError, AttributeError, TypeError, KeyError, RecursionError):
+                failure = "an answer of another shape"
             self._sleep(_wait(retry_after, attempt))
         raise UserError(
             f"{self._model}: gave up after {MAX_ATTEMPTS} attempts ({failure}); what was answered is kept"
@@ -202,12 +270,12 @@ class Server:
 
     def _learn(self, body: dict[str, Any], message: str) -> None:
         """Note what a 400 answer refuses: a token limit it names, else the form of the reply; UserError for neither."""
-        message = message.lower()
+        message = self._hide(message).lower()
         what: str | None = next((name for name in _LIMITS if name in body and name in message), None)
         if what is None and "response_format" in body:
             what = str(body["response_format"]["type"])
         if what is None:
-            raise UserError(f"the server refuses the request: {printable(message)}") from None
+            raise UserError(f"the server refuses the request: {printable(self._hide(message))}") from None
         self._cache.keep_refusal(self.name, what)
 
 
@@ -218,12 +286,17 @@ def open_server(
     """A server; UserError without OPENAI_API_KEY, the only place a key comes from."""
     import openai  # noqa: TID251
 
-    if not os.environ.get("OPENAI_API_KEY"):
+    key = os.environ.get("OPENAI_API_KEY")
+    if not key:
         raise UserError(
             "OPENAI_API_KEY is not set: set it to your key (any word for a local server without keys)"
         )
-    with openai.OpenAI(base_url=base_url, timeout=timeout_seconds, max_retries=0) as client:
-        yield Server(client, model, cache, sleep)
+    with openai.OpenAI(
+        base_url=base_url,
+        timeout=timeout_seconds,
+        max_retries=0,
+    ) as client:
+        yield Server(client, model, cache, sleep, key=key, timeout_seconds=timeout_seconds)
 
 
 def messages(prompt: str) -> list[dict[str, str]]:
@@ -231,30 +304,58 @@ def messages(prompt: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": prompt}]
 
 
-def _reply(completion: Any) -> Reply:
-    text = str(completion.choices[0].message.content or "") if completion.choices else ""
-    usage = completion.usage
-    return Reply(
-        text=text,
-        input_tokens=usage.prompt_tokens if usage else None,
-        output_tokens=usage.completion_tokens if usage else None,
-    )
+def _raise_if_pointless(error: Exception) -> None:
+    """UserError where trying again changes nothing: the key, or the account."""
+    import openai  # noqa: TID251
+
+    if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
+        raise UserError(f"the server refuses the key in OPENAI_API_KEY (HTTP {error.status_code})") from None
+    if isinstance(error, openai.RateLimitError) and error.code == "insufficient_quota":
+        raise UserError("the account has no credit left (insufficient_quota)") from None
 
 
-def _reply_of_json(body: dict[str, Any]) -> Reply | None:
-    """The reply in one line of a batch's output; None where it holds none."""
-    try:
-        text = str(body["choices"][0]["message"]["content"] or "")
-    except (KeyError, IndexError, TypeError):
-        return None
-    usage = body.get("usage")
-    counts = usage if isinstance(usage, dict) else {}
-    given, taken = (counts.get(name) for name in ("prompt_tokens", "completion_tokens"))
-    return Reply(
-        text=text,
-        input_tokens=given if isinstance(given, int) else None,
-        output_tokens=taken if isinstance(taken, int) else None,
-    )
+def _failure(error: Exception) -> tuple[str, str | None]:
+    """What failed, in words, and how long the server asks to wait."""
+    import openai  # noqa: TID251
+
+    if isinstance(error, openai.RateLimitError):
+        return "HTTP 429", error.response.headers.get("retry-after")
+    return "no answer in time" if isinstance(error, openai.APITimeoutError) else type(error).__name__, None
+
+
+def _believed(count: object, text: str) -> int | None:
+    """A number of tokens for such a text, where it can be one."""
+    known = isinstance(count, int) and not isinstance(count, bool) and count > 0
+    return count if known and count * MAX_CHARACTERS_PER_TOKEN >= len(text) else None  # type: ignore[operator,return-value]
+
+
+def _with_status(batch: Any) -> tuple[Any, str]:
+    """A batch and its status, where it has one."""
+    return batch, str(batch.status)
+
+
+def _within(seconds: float, call: Callable[[], Result]) -> Result:
+    """What `call` gives; TimeoutError where that takes longer, however the server spreads its bytes over the time."""
+    future: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future.result(timeout=seconds)
+
+
+def _whole(response: Any) -> bytes:
+    """The bytes of an answer that has an end."""
+    content = bytearray()
+    for block in response.iter_bytes():
+        content += block
+        if len(content) > MAX_ANSWER_BYTES:
+            raise ValueError("an answer without end")
+    return bytes(content)
 
 
 def _refusals(line: dict[str, Any]) -> Iterator[str]:

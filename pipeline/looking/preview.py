@@ -88,7 +88,8 @@ def _article(row: Mapping[str, Any], graph: Mapping[str, Any], image: str | None
         yield f'<p class="key">{" &rarr; ".join(escape(text) for text in triple)} ({escape(relation["rule"])})</p>'
     yield f"<p><b>{escape(row['positive']) or '&mdash;'}</b></p><ul>"
     for negative in row["negatives"]:
-        yield f'<li><span class="kind">{negative["kind"]}</span> {_edited(row["positive"], negative["edits"])}</li>'
+        kind, edited = escape(negative["kind"]), _edited(row["positive"], negative["edits"])
+        yield f'<li><span class="kind">{kind}</span> {edited}</li>'
     yield f'</ul><p class="key">{escape(row["key"])} &middot; {escape(row["status"])}</p></div></article>'
 
 

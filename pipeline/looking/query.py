@@ -1,29 +1,60 @@
 """DuckDB over what the pipeline wrote: views captions, scene_graphs, subcaptions, samples and lexicons.
 
-The connection reads the output folder and nothing else: no other file, no network, no extension, one SELECT.
+DuckDB opens no file, neither to read nor to write: the views hand it rows that Arrow reads from the folder. One SELECT,
+within limits of memory and time.
 """
 
 import csv
 import io
 import json
+import math
 import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import IO, Any, Final
 
 import duckdb  # noqa: TID251
+import pyarrow as pa
 
 from pipeline.errors import UserError
-from pipeline.storage import write_table, write_text
+from pipeline.storage import read_lexicon_tables, scan_tables, write_table, write_text
 
 VIEWS: Final = {
-    "captions": "captions/*.parquet",
-    "scene_graphs": "scene_graphs/*.parquet",
-    "subcaptions": "subcaptions/*.parquet",
-    "samples": "shards/*.parquet",
+    "captions": "captions",
+    "scene_graphs": "scene_graphs",
+    "subcaptions": "subcaptions",
+    "samples": "shards",
 }
+"""Name of the view: folder of its Parquet files."""
 FORMATS: Final = ("table", "csv", "json", "parquet")
-READ_ONLY: Final = ("SELECT", "EXPLAIN", "RELATION")
+_TIMES: Final = ("DATE", "TIME", "INTERVAL")
+"""What a type's name holds whose values Python cannot always hold (4713 BC, infinity): shown as DuckDB writes them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueryOptions:
+    """How a result is shown, and what a query may take."""
+
+    format: str = "table"
+    """table, csv, json or parquet."""
+    out: Path | None = None
+    """File to write to. Default: the terminal."""
+    memory_limit: str = "4GB"
+    """Of what DuckDB holds in memory ('500MB'); a query that needs more is given up. Nothing is written to disk."""
+    time_limit: float = 600.0
+    """Seconds; a query that takes longer is given up."""
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise UserError(f"unknown format {self.format!r}; one of: {', '.join(FORMATS)}")
+        if self.format == "parquet" and self.out is None:
+            raise UserError("--format parquet wants a file: add --out FILE")
+        if not 0 < self.time_limit < threading.TIMEOUT_MAX:
+            raise UserError(f"--time-limit {self.time_limit}: give seconds, more than 0")
 
 
 def saved_queries() -> dict[str, str]:
@@ -36,80 +67,109 @@ def saved_queries() -> dict[str, str]:
     }
 
 
-def connect(folder: Path) -> duckdb.DuckDBPyConnection:
-    """An in-memory connection with a view per stage that `folder` holds; it can reach no other file."""
+def connect(folder: Path, *, memory_limit: str = "4GB") -> duckdb.DuckDBPyConnection:
+    """An in-memory connection with a view per stage that `folder` holds; it can reach no file at all."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; it should be the --out of `pipeline augment-captions`")
-    root = folder.resolve()
     connection = duckdb.connect()
     views = 0
-    for view, pattern in VIEWS.items():
-        if any(root.glob(pattern)):
-            source = _literal(root / pattern)
-            connection.execute(f"CREATE VIEW {view} AS SELECT * FROM read_parquet({source})")
+    for view, name in VIEWS.items():
+        parts = sorted((folder / name).glob("*.parquet"))
+        if parts:
+            connection.register(view, scan_tables(parts))
             views += 1
-    if any((root / "lexicons").glob("*s.csv")):
-        source = _literal(root / "lexicons" / "*s.csv")
-        connection.execute(
-            f"CREATE VIEW lexicons AS SELECT parse_filename(filename, true) AS lexicon, * EXCLUDE (filename) "
-            f"FROM read_csv({source}, header = true, all_varchar = true, union_by_name = true, filename = true)"
-        )
     if not views:
         raise UserError(
             f"{folder} holds no captions/, scene_graphs/ or subcaptions/: is it an output folder?"
         )
-    connection.execute(f"SET allowed_directories = [{_literal(root)}]")
-    connection.execute("SET enable_external_access = false")
-    connection.execute("SET lock_configuration = true")
+    lexicons = read_lexicon_tables(sorted((folder / "lexicons").glob("*s.csv")))
+    if lexicons is not None:
+        connection.register("lexicons", lexicons)
+    try:
+        connection.execute("SET memory_limit = ?", [memory_limit])
+    except duckdb.Error as error:
+        raise UserError(f"--memory-limit {memory_limit!r}: {_one_line(error)}") from error
+    for setting in (
+        "temp_directory = ''",
+        "python_enable_replacements = false",
+        "enable_external_access = false",
+        "lock_configuration = true",
+    ):
+        connection.execute(f"SET {setting}")
     return connection
 
 
-def _literal(path: Path) -> str:
-    return "'" + str(path).replace("'", "''") + "'"
-
-
-def run_query(folder: Path, sql: str, *, format: str, out: Path | None, terminal: IO[str]) -> None:
-    """Run one read-only query and write its result to `out`, or to `terminal`."""
-    if format not in FORMATS:
-        raise UserError(f"unknown format {format!r}; one of: {', '.join(FORMATS)}")
-    if format == "parquet" and out is None:
-        raise UserError("--format parquet wants a file: add --out FILE")
+def run_query(folder: Path, sql: str, options: QueryOptions, *, terminal: IO[str]) -> None:
+    """Run one SELECT, or a saved query, and write its result to `options.out`, or to `terminal`."""
     saved = saved_queries()
     if sql not in saved and " " not in sql.strip():
         raise UserError(f"no saved query {sql!r}; there are: {', '.join(saved)}")
-    relation = _select(connect(folder), saved.get(sql, sql))
-    try:
-        if format == "table" and out is None:
+    connection = connect(folder, memory_limit=options.memory_limit)
+    with _limited(connection, options.time_limit):
+        relation = _select(connection, saved.get(sql, sql))
+        if options.format == "table" and options.out is None:
             relation.show(max_width=_width(terminal), max_rows=200)
             return
-        table = relation.to_arrow_table()
-    except duckdb.Error as error:
-        raise UserError(_one_line(error)) from error
-    if out is None:
-        _print(table, format, terminal)
-        return
-    if format == "parquet":
-        write_table(out, table)
+        table = _named(relation, as_text=options.format != "parquet").to_arrow_table()
+    if options.out is None:
+        _print(table, options.format, terminal)
+    elif options.format == "parquet":
+        write_table(options.out, table)
     else:
         text = io.StringIO()
-        _print(table, format, text)
-        write_text(out, text.getvalue())
+        _print(table, options.format, text)
+        write_text(options.out, text.getvalue())
+
+
+@contextmanager
+def _limited(connection: duckdb.DuckDBPyConnection, seconds: float) -> Iterator[None]:
+    """Interrupts what the connection does after so many seconds; DuckDB's errors become ours."""
+    timer = threading.Timer(seconds, connection.interrupt)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except duckdb.InterruptException as error:
+        raise UserError(
+            f"the query took longer than {seconds:g} seconds; ask for less, or give --time-limit"
+        ) from error
+    except duckdb.OutOfMemoryException as error:
+        raise UserError(
+            f"the query needs more memory than --memory-limit allows: {_one_line(error)}"
+        ) from error
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        raise UserError(_one_line(error)) from error
+    finally:
+        timer.cancel()
 
 
 def _select(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyRelation:
-    try:
-        statements = connection.extract_statements(sql)
-        if len(statements) != 1 or statements[0].type.name not in READ_ONLY:
-            raise UserError("one SELECT, please: this command reads and never writes")
-        relation = connection.sql(statements[0].query)
-    except duckdb.Error as error:
-        raise UserError(_one_line(error)) from error
+    statements = connection.extract_statements(sql)
+    if len(statements) != 1 or statements[0].type.name != "SELECT":
+        raise UserError("one SELECT, please: this command reads and never writes")
+    relation = connection.sql(statements[0].query)
     if relation is None:
         raise UserError("the query gives no rows to show")
     return relation
 
 
-def _one_line(error: duckdb.Error) -> str:
+def _named(relation: duckdb.DuckDBPyRelation, *, as_text: bool) -> duckdb.DuckDBPyRelation:
+    """The relation with a name of its own for each column (a, a_2); dates and times `as_text` where asked."""
+    taken: set[str] = set()
+    chosen = []
+    for number, (name, kind) in enumerate(zip(relation.columns, relation.types, strict=True), start=1):
+        unique, again = name, 1
+        while unique.lower() in taken:
+            again += 1
+            unique = f"{name}_{again}"
+        taken.add(unique.lower())
+        cast = as_text and any(word in str(kind) for word in _TIMES)
+        quoted = unique.replace('"', '""')
+        chosen.append(f'{f"CAST(#{number} AS VARCHAR)" if cast else f"#{number}"} AS "{quoted}"')
+    return relation.project(", ".join(chosen))
+
+
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
@@ -117,10 +177,10 @@ def _width(terminal: IO[str]) -> int:
     return shutil.get_terminal_size((160, 24)).columns if terminal.isatty() else 160
 
 
-def _print(table: Any, format: str, file: IO[str]) -> None:
+def _print(table: pa.Table, format: str, file: IO[str]) -> None:
     rows = table.to_pylist()
     if format == "json":
-        file.write(json.dumps(rows, ensure_ascii=False, indent=2, default=str) + "\n")
+        file.write(json.dumps(_finite(rows), ensure_ascii=False, indent=2, default=str) + "\n")
         return
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(table.column_names)
@@ -128,6 +188,17 @@ def _print(table: Any, format: str, file: IO[str]) -> None:
         writer.writerow([_cell(value) for value in row.values()])
 
 
+def _finite(value: Any) -> Any:
+    """The value with null for what JSON has no number for."""
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _cell(value: object) -> object:
     """Nested values as JSON, as every reader of the csv can take them."""
-    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | dict) else value
+    if not isinstance(value, list | dict):
+        return value
+    return json.dumps(_finite(value), ensure_ascii=False, default=str)

@@ -4,11 +4,13 @@ The trainer reads tars and writes its files through it, too.
 """
 
 from pipeline.storage.files import (
+    find_named,
     hash_named,
     hold,
-    open_text,
+    named,
     read_bytes,
     read_json,
+    read_regular,
     remove_unfinished,
     sha256_file,
     size_of,
@@ -19,7 +21,15 @@ from pipeline.storage.files import (
 )
 from pipeline.storage.keys import IMAGE_EXTENSIONS, own_key, row_key, split_name
 from pipeline.storage.limits import MAX_MEMBER_BYTES, MAX_NAMED_FAULTS, MAX_PIXELS
-from pipeline.storage.parquet import ParquetRows, find_repeated, read_table, write_table
+from pipeline.storage.parquet import (
+    ParquetRows,
+    count_rows,
+    find_repeated,
+    read_lexicon_tables,
+    read_table,
+    scan_tables,
+    write_table,
+)
 from pipeline.storage.patterns import find_files
 from pipeline.storage.tars import (
     BROKEN_SHARD,
@@ -31,6 +41,7 @@ from pipeline.storage.tars import (
     read_members,
     read_tar,
 )
+from pipeline.storage.texts import decode_text, lines_of, open_text, parse_json, readable
 
 __all__ = [
     "BROKEN_SHARD",
@@ -44,19 +55,29 @@ __all__ = [
     "TarMember",
     "TarSample",
     "TarWriter",
+    "count_rows",
+    "decode_text",
     "find_files",
+    "find_named",
     "find_repeated",
     "hash_named",
     "hold",
+    "lines_of",
+    "named",
     "open_text",
     "own_key",
+    "parse_json",
     "read_bytes",
     "read_json",
+    "read_lexicon_tables",
     "read_members",
+    "read_regular",
     "read_table",
     "read_tar",
+    "readable",
     "remove_unfinished",
     "row_key",
+    "scan_tables",
     "sha256_file",
     "size_of",
     "split_name",

@@ -5,16 +5,17 @@ bytes: no times, no host names.
 """
 
 import contextlib
-import gzip
 import hashlib
 import json
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Final
 
 from pipeline.errors import UserError
+from pipeline.storage.keys import readable_name
 
 if sys.platform != "win32":
     import fcntl
@@ -74,13 +75,6 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is no JSON file: {error}") from error
 
 
-def open_text(path: Path) -> IO[str]:
-    """A UTF-8 text file, gunzipped where its name ends in .gz; undecodable bytes become U+FFFD."""
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8", errors="replace", newline="")
-    return path.open(encoding="utf-8-sig", errors="replace", newline="")
-
-
 def sha256_file(path: Path) -> str:
     """Hex SHA-256 of the file's bytes."""
     with path.open("rb") as file:
@@ -97,9 +91,41 @@ def read_bytes(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def read_regular(path: Path, *, limit: int) -> bytes | None:
+    """All bytes of a regular file; None where it has more than `limit`.
+
+    Raises:
+        ValueError: It is a device, a pipe or a folder, which may have no end.
+        OSError: It cannot be read.
+    """
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(handle)
+        raise ValueError(f"{path} is no regular file")
+    with os.fdopen(handle, "rb") as file:
+        data = file.read(limit + 1) if found.st_size <= limit else b""
+        return data if found.st_size <= limit and len(data) <= limit else None
+
+
 def size_of(path: Path) -> int:
     """The number of bytes of a file."""
     return path.stat().st_size
+
+
+def named(path: Path) -> str:
+    """The path as it is written down: bytes that are no UTF-8 as U+FFFD."""
+    return readable_name(str(path))
+
+
+def find_named(name: str) -> Path:
+    """The file that `named` wrote down, also where its own name is no UTF-8."""
+    path = Path(name)
+    if path.exists() or "\ufffd" not in path.name:
+        return path
+    folder = path.parent
+    found = (entry for entry in folder.iterdir() if named(entry) == name) if folder.is_dir() else iter(())
+    return next(found, path)
 
 
 @contextlib.contextmanager

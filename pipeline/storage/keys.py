@@ -44,7 +44,10 @@ def row_key(image: str | None, caption: str) -> str:
 
 
 def own_key(key: object) -> str | None:
-    """The input's key as a WebDataset key: a dot would start the extension, a slash a folder. None = it has none."""
-    if key is None or key == "":
+    """The input's key as a WebDataset key; None where it has none, or one that is neither text nor number.
+
+    A dot would start the extension, a slash a folder, and what begins with two underscores is WebDataset's own.
+    """
+    if key == "" or not isinstance(key, str | int | float):
         return None
-    return re.sub(r"[^\w-]", "_", str(key))[:200]
+    return re.sub(r"^__+", "_", re.sub(r"[^\w-]", "_", str(key)[:200]))

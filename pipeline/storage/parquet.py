@@ -1,13 +1,17 @@
 """Parquet files: tables as wholes, rows of files that do not fit into memory, values that stand more than once."""
 
+import contextlib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.csv
+import pyarrow.dataset
 import pyarrow.parquet as pq
 
-from pipeline.errors import UserError, first_line
+from pipeline.errors import BadInput, UserError, first_line
 from pipeline.storage.files import write_atomically
 
 ROW_GROUP_ROWS: Final = 50_000
@@ -20,8 +24,52 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 
 def read_table(path: Path) -> pa.Table:
-    """The table of one Parquet file."""
-    return pq.ParquetFile(path).read()
+    """The table of one Parquet file; UserError where it is none, or is damaged."""
+    with _told(path):
+        with pq.ParquetFile(path) as file:
+            table = file.read()
+        table.validate(full=True)
+        return table
+
+
+def count_rows(path: Path) -> int:
+    """The number of rows that a Parquet file's footer states; UserError where it is none."""
+    with _told(path), pq.ParquetFile(path) as file:
+        rows: int = file.metadata.num_rows
+        return rows
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Errors of reading `path` as a UserError that names it."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+        raise BadInput(f"{path} cannot be read as Parquet: {first_line(error)}") from error
+
+
+def scan_tables(paths: Sequence[Path]) -> Any:
+    """The rows of Parquet files of one schema, as Arrow's data set: read where they are asked for, never whole."""
+    with _told(paths[0]):
+        return pyarrow.dataset.dataset([str(path) for path in paths], format="parquet")
+
+
+def read_lexicon_tables(paths: Sequence[Path]) -> pa.Table | None:
+    """The rows of CSV files with a header as texts, behind a column `lexicon` of their files' names; None of none."""
+    tables = []
+    for path in paths:
+        try:
+            names = pyarrow.csv.open_csv(path).schema.names
+            as_text = pyarrow.csv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
+            )
+            table = pyarrow.csv.read_csv(path, convert_options=as_text)
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(f"{path} cannot be read as CSV: {first_line(error)}") from error
+        tables.append(table.add_column(0, "lexicon", pa.array([path.stem] * table.num_rows, pa.string())))
+    return pa.concat_tables(tables, promote_options="default") if tables else None
 
 
 class ParquetRows:
@@ -29,15 +77,14 @@ class ParquetRows:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        try:
+        with _told(path):
             self._file = pq.ParquetFile(path)
-        except (pa.ArrowException, OSError) as error:
-            raise UserError(f"{path} cannot be read as Parquet: {first_line(error)}") from error
-        self.names: list[str] = self._file.schema_arrow.names
+            schema = self._file.schema_arrow
+        self.names: list[str] = schema.names
         """Of the columns."""
-        self.holding_bytes: list[str] = [
-            field.name for field in self._file.schema_arrow if _holds_bytes(field.type)
-        ]
+        self.kinds: dict[str, pa.DataType] = {name: schema.types[n] for n, name in enumerate(schema.names)}
+        """Their types."""
+        self.holding_bytes: list[str] = [field.name for field in schema if _holds_bytes(field.type)]
         """Names of the columns of bytes, or of structs with `bytes`, as Hugging Face keeps images."""
 
     @property
@@ -47,6 +94,15 @@ class ParquetRows:
         return {
             key.decode("utf-8", "replace"): value.decode("utf-8", "replace") for key, value in found.items()
         }
+
+    def holds_text(self, column: str) -> bool:
+        """Whether a column's values are texts, bytes that may be, or lists of these or of records that hold them."""
+        return _may_be_text(self.kinds[column])
+
+    def holds_strings(self, column: str) -> bool:
+        """Whether a column's values are texts."""
+        kind = self.kinds[column]
+        return _is_text(kind.value_type if pa.types.is_dictionary(kind) else kind)
 
     def rows(self, columns: Sequence[str], *, at_a_time: int) -> Iterator[dict[str, Any]]:
         """The rows in their order, with these columns; `at_a_time` of them are held in memory."""
@@ -68,10 +124,46 @@ class ParquetRows:
             start += rows
 
     def _batches(self, **what: Any) -> Iterator[pa.RecordBatch]:
-        try:
-            yield from self._file.iter_batches(**what)
-        except (pa.ArrowException, OSError) as error:
-            raise UserError(f"{self._path} cannot be read as Parquet: {first_line(error)}") from error
+        with _told(self._path):
+            for batch in self._file.iter_batches(**what):
+                yield _readable(batch)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _may_be_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _may_be_text(kind.value_type)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return pa.types.is_struct(kind.value_type) or _may_be_text(kind.value_type)
+    return _is_text(kind) or bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _readable(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with U+FFFD for bytes of its texts that are no UTF-8."""
+    try:
+        batch.validate(full=True)
+        return batch
+    except pa.ArrowInvalid:
+        columns = [
+            pa.array(
+                [None if v is None else v.decode("utf-8", "replace") for v in _bytes(column)], pa.string()
+            )
+            if _is_text(column.type)
+            else column
+            for column in batch.columns
+        ]
+        mended = pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+        mended.validate(full=True)  # offsets that lead out cannot be mended
+        return mended
+
+
+def _bytes(column: pa.Array) -> list[bytes | None]:
+    kind = pa.large_binary() if pa.types.is_large_string(column.type) else pa.binary()
+    values: list[bytes | None] = column.view(kind).to_pylist()
+    return values
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:
@@ -85,7 +177,8 @@ def find_repeated(folder: Path, column: str) -> list[tuple[str, int, str, int]]:
 
     In the order of the files and rows; out of core.
     """
-    if not any(folder.glob("*.parquet")):
+    files = sorted(folder.glob("*.parquet"))
+    if not files:
         return []
     import duckdb  # noqa: TID251
 
@@ -98,6 +191,12 @@ def find_repeated(folder: Path, column: str) -> list[tuple[str, int, str, int]]:
     """
     with duckdb.connect() as connection:
         rows: list[tuple[str, int, str, int]] = connection.execute(
-            query, [str(folder / "*.parquet")]
+            query, [[_plain_pattern(file) for file in files]]
         ).fetchall()
-        return rows
+        real = {_plain_pattern(file): str(file) for file in files}
+        return [(real.get(file, file), row, value, again) for file, row, value, again in rows]
+
+
+def _plain_pattern(path: Path) -> str:
+    """The path as a pattern that means this file alone, whatever brackets and stars its folders' names hold."""
+    return re.sub(r"([*?[])", r"[\1]", str(path))

@@ -15,7 +15,13 @@ from typing import IO, Final
 
 from pipeline.errors import UserError
 from pipeline.storage.keys import is_inside, readable_name, split_name
-from pipeline.storage.limits import MAX_MEMBER_BYTES, MAX_TEXT_BYTES, PICKLE_EXTENSIONS
+from pipeline.storage.limits import (
+    MAX_HEADER_BYTES,
+    MAX_HEADERS,
+    MAX_MEMBER_BYTES,
+    MAX_TEXT_BYTES,
+    PICKLE_EXTENSIONS,
+)
 
 BROKEN_SHARD: Final = "broken_shard"
 """A stretch of the tar, or its end, is damaged."""
@@ -23,8 +29,18 @@ REFUSED_MEMBER: Final = "refused_member"
 """A link, a device, a name that leads out of the archive, or what could be a pickle."""
 MEMBER_TOO_LARGE: Final = "member_too_large"
 
+_ODD: Final = (RecursionError, KeyError, IndexError, TypeError, AttributeError, OverflowError)
+"""What the standard library's reader adds to that on headers that nobody's tar writes."""
+
 Report = Callable[[str, str], None]
 """Takes a fault: one of the reasons above, and what happened, with the file's name."""
+_BEFORE_A_MEMBER: Final = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
 _BROKEN: Final = (tarfile.TarError, OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
 """What damaged bytes lead to, compressed ones included."""
 
@@ -95,12 +111,28 @@ def read_members(path: Path, *, wants: Callable[[str], bool], report: Report) ->
 def _open(path: Path, report: Report) -> tarfile.TarFile | None:
     """The tar; None where the file is none, and where it is empty: a shard of no samples."""
     try:
-        return tarfile.open(path, "r:*", ignore_zeros=True)
-    except _BROKEN as error:
+        return tarfile.open(path, "r:*", ignore_zeros=True, tarinfo=_Header)
+    except (*_BROKEN, *_ODD) as error:
         _raise_if_of_the_disk(error)
         if not _only_zeros(path):
             report(BROKEN_SHARD, f"{path.name}: not a readable tar ({error})")
         return None
+
+
+class _Header(tarfile.TarInfo):
+    """A tar's header; what stands before a member (a long name, extended attributes) is limited in size and number."""
+
+    def _proc_member(self, tarfile_: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in _BEFORE_A_MEMBER:
+            before: int = getattr(tarfile_, "headers_before", 0) + 1
+            if self.size > MAX_HEADER_BYTES or before > MAX_HEADERS:
+                tarfile_.headers_before = 0  # type: ignore[attr-defined]
+                raise tarfile.ReadError("headers without end")
+            tarfile_.headers_before = before  # type: ignore[attr-defined]
+        else:
+            tarfile_.headers_before = 0  # type: ignore[attr-defined]
+        member: tarfile.TarInfo = super()._proc_member(tarfile_)  # type: ignore[misc]
+        return member
 
 
 def _raise_if_of_the_disk(error: Exception) -> None:
@@ -149,7 +181,7 @@ def _headers(tar: tarfile.TarFile, path: Path, report: Report) -> Iterator[tarfi
     while True:
         try:
             member = tar.next()
-        except _BROKEN as error:
+        except (*_BROKEN, *_ODD) as error:
             _raise_if_of_the_disk(error)
             report(BROKEN_SHARD, f"{path.name}: {error} after byte {expected}; the rest was not read")
             return

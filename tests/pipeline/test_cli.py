@@ -71,3 +71,13 @@ def test_augment_then_query(tmp_path: Path) -> None:
     for name in pipeline("query", str(tmp_path / "out")).stdout.splitlines():
         saved = pipeline("query", str(tmp_path / "out"), name.split()[0], "--format", "json")
         assert saved.returncode == 0, saved.stderr
+
+
+def test_captions_that_give_nothing_end_non_zero(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("12345\thttp://x\nсобака\thttp://y\n")
+    done = pipeline(
+        "augment-captions", str(tmp_path / "a.tsv"), "--out", str(tmp_path / "out"), "--no-shards"
+    )
+    assert done.returncode == 1
+    assert "no caption can be used; looked for English sentences with a noun" in done.stderr
+    assert "0 of 2 rows ok" in done.stdout

@@ -208,8 +208,9 @@ def test_captions_and_images_of_what_people_own(name: str, tmp_path: Path) -> No
     assert told in source.describe()
     statuses = []
     for file in source.files:
-        own = [row for row in rows if row.source == str(file)]
-        statuses += [status for _, status in read_images(own, format=source.format, faults=faults)]
+        root, own = source.located(file, faults=faults)
+        images = read_images(list(own), format=source.format, faults=faults, root=root)
+        statuses += [status for _, status in images]
     assert (statuses, faults) == (["ok", "ok"], [])
 
 

@@ -1,8 +1,10 @@
 """The model's client against a real HTTP server on this machine that speaks the API and misbehaves on request."""
 
+import contextlib
 import json
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from pipeline.errors import UserError
 from pipeline.llm import asking as llm
 from pipeline.llm.asking import LlmOptions, Request, ask, estimate, plan_requests
 from pipeline.llm.replies import parse_terms
-from tests.api_server import KEY, Answer, Server, completion, failure, serving
+from tests.api_server import KEY, Answer, LocalServer, Server, completion, failure, serving
 
 
 @pytest.fixture
@@ -243,3 +245,90 @@ def test_dry_run_prints_calls_tokens_price_and_where_it_is_from(tmp_path: Path) 
     assert "calls          6" in shown.output
     assert "mine.json, checked 2026-01-01" in shown.output
     assert not (tmp_path / "out").exists()
+
+
+# ------------------------------------------------------------------------------------------ a server that means ill
+def usage(**counts: Any) -> Answer:
+    status, headers, body = completion('{"terms": ["gazebo"]}')
+    return status, headers, json.dumps({**json.loads(body), "usage": counts}).encode()
+
+
+@pytest.mark.parametrize("count", [0, -5_000, 1, "12", None, True, 0.5, [3], 10**400])
+def test_limits_do_not_believe_what_cannot_be(server: Server, tmp_path: Path, count: Any) -> None:
+    server.answers = [usage(prompt_tokens=count, completion_tokens=count)]
+    long = [Request(lexicon="objects", prompt=f"{n} {'Give nouns. ' * 40}") for n in range(9)]
+    made = ask(options(server, tmp_path, max_tokens=5_000), long)
+    assert made.stopped
+    assert 1 <= made.calls <= 3, "at its dearest one call takes 1,700 tokens"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"null",
+        b"[]",
+        b'"text"',
+        b'{"choices": null}',
+        b'{"choices": [null]}',
+        b'{"choices": [{"message": {"content": ["gazebo"]}}]}',
+        b'{"choices": {"0": 1}}',
+        b"<html>proxy</html>",
+        b"[" * 100_000,
+        b"\xff\xfe",
+    ],
+)
+@pytest.mark.parametrize("kind", ["application/json", "text/html"])
+def test_an_answer_of_another_shape_is_tried_again(
+    server: Server, tmp_path: Path, body: bytes, kind: str
+) -> None:
+    server.answers = [(200, {"Content-Type": kind}, body), completion('["gazebo"]')]
+    assert ask(options(server, tmp_path), ONE, sleep=lambda _: None).terms == {"objects": ["gazebo"]}
+    server.answers, server.bodies = [(200, {"Content-Type": kind}, body)], []
+    with pytest.raises(UserError, match="gave up after 6 attempts"):
+        ask(options(server, tmp_path), TWO, sleep=lambda _: None)
+
+
+def test_an_echoed_key_reaches_no_file_and_no_line(server: Server, tmp_path: Path) -> None:
+    server.answers = [completion(json.dumps({"terms": ["gazebo", KEY], "key": KEY}))]
+    assert ask(options(server, tmp_path), ONE).terms == {"objects": ["gazebo"]}
+    server.answers, server.bodies = [failure(400, f"your key {KEY} is bad")], []
+    with pytest.raises(UserError) as raised:
+        ask(options(server, tmp_path), TWO)
+    assert KEY not in str(raised.value)
+    assert all(KEY.encode() not in file.read_bytes() for file in tmp_path.iterdir())
+
+
+def test_a_byte_a_moment_does_not_outlive_the_timeout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "100000")
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                for _ in range(400):
+                    self.wfile.write(b" ")
+                    self.wfile.flush()
+                    time.sleep(0.01)
+
+        def log_message(self, format: str, *arguments: Any) -> None:
+            """Silent."""
+
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    slow = LocalServer(Handler)
+    start = time.monotonic()
+    with pytest.raises(UserError, match="no answer in time"):
+        ask(options(slow, tmp_path, timeout_seconds=0.1), ONE, sleep=lambda _: None)  # type: ignore[arg-type]
+    assert time.monotonic() - start < 2.5
+    slow.stop()
+
+
+def test_an_answer_without_end_is_not_held(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.llm.server.MAX_ANSWER_BYTES", 1_000)
+    server.answers = [completion("x" * 2_000), completion('["gazebo"]')]
+    waits: list[float] = []
+    assert ask(options(server, tmp_path), ONE, sleep=waits.append).terms == {"objects": ["gazebo"]}
+    assert len(waits) == 1

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from pipeline.captions.readers import InputOptions
 from pipeline.errors import UserError
 from pipeline.looking.preview import write_preview
 from pipeline.stages import PipelineOptions, run_stages
+from pipeline.storage import read_table, write_table
+from pipeline.tables import SUBCAPTIONS
 
 
 def test_page_shows_captions_and_negatives_escaped(tmp_path: Path) -> None:
@@ -21,6 +24,17 @@ def test_page_shows_captions_and_negatives_escaped(tmp_path: Path) -> None:
     assert "&lt;" in page
     assert '<span class="entity">car</span>' in page
     assert page.count("<ins>") >= 10
+
+
+def test_what_a_part_holds_is_escaped(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("a black dog chasing a ball\thttp://x\n")
+    run_stages(PipelineOptions(source=InputOptions(input=str(tmp_path / "a.tsv")), out=tmp_path / "out"))
+    part = tmp_path / "out/subcaptions/00000.parquet"
+    (row,) = read_table(part).to_pylist()
+    row["negatives"] = [row["negatives"][0] | {"kind": "<script>"}]
+    write_table(part, pa.Table.from_pylist([row], schema=SUBCAPTIONS))
+    write_preview(tmp_path / "out", tmp_path / "page.html")
+    assert "<script" not in (tmp_path / "page.html").read_text("utf-8")
 
 
 def test_folder_without_subcaptions_is_an_error(tmp_path: Path) -> None:
