@@ -1,6 +1,7 @@
 """Captions to counterfactual training data, offline: `pipeline --help`. Nothing here imports torch.
 
-The names below are the Python API (docs/api.md): each is imported when it is first asked for, so `import pipeline` is cheap.
+The names below are the Python API (docs/api.md): each is imported when it is first asked for, so that
+`import pipeline` is cheap.
 """
 
 from importlib import import_module

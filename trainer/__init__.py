@@ -1,6 +1,7 @@
 """Fine-tune a CLIP that may carry a backdoor, and measure what is left of it: `trainer --help`.
 
-The names below are the Python API (docs/api.md): each is imported when it is first asked for, so `import trainer` is cheap.
+The names below are the Python API (docs/api.md): each is imported when it is first asked for, so that
+`import trainer` is cheap.
 """
 
 from importlib import import_module

@@ -128,7 +128,7 @@ def cell_of(row: Mapping[str, Any], column: str | None) -> Any:
 
 
 def image_of(cell: object) -> str | None:
-    """Where a cell says the image is: a text, a list's first one, a record's `path` or `url`; None where it does not."""
+    """Where a cell says the image is: a text, a list's first, a record's `path` or `url`; None where it does not."""
     if isinstance(cell, list):
         cell = cell[0] if cell else None
     if isinstance(cell, Mapping):
