@@ -15,9 +15,9 @@ from trainer.model import ClipModel as ClipModel
 from trainer.model import ModelChoice as ModelChoice
 from trainer.model import load_model as load_model
 from trainer.optim import OptimOptions as OptimOptions
-from trainer.runs import Source as Source
-from trainer.runs import attack as attack
-from trainer.runs import defend as defend
+from trainer.launch import Source as Source
+from trainer.launch import attack as attack
+from trainer.launch import defend as defend
 from trainer.train import TrainOptions as TrainOptions
 
 __version__: str
