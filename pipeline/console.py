@@ -6,12 +6,14 @@ field's type, default and docstring; nothing of an option is written twice.
 
 import ast
 import inspect
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import cache, wraps
 from importlib import import_module
+from types import FrameType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
@@ -256,10 +258,25 @@ def new_app(**settings: Any) -> typer.Typer:
     )
 
 
+INTERRUPTED = 130
+_KEPT = "what is finished is kept: the same command continues"
+
+
+class _Terminated(BaseException):
+    """SIGTERM, as Ctrl-C is KeyboardInterrupt: whoever cleans up behind that does so now."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise _Terminated
+
+
 def run(app: typer.Typer, program: str) -> None:
-    """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated."""
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         code = app(prog_name=program, standalone_mode=False)
+    except _Terminated:
+        _fail(program, f"terminated; {_KEPT}", 143)
     except TyperException as error:
         message = getattr(error, "format_message", error.__str__)()
         _fail(program, f"{message} (see {program} --help)", getattr(error, "exit_code", 2))
@@ -267,6 +284,8 @@ def run(app: typer.Typer, program: str) -> None:
         _fail(program, str(error), 1)
     except OSError as error:
         _fail(program, str(error), 1)
+    if code == INTERRUPTED:
+        _fail(program, f"interrupted; {_KEPT}", INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
 
 
