@@ -33,6 +33,10 @@ COMMANDS = {
         "pipeline.commands.audit:audit_negatives", "How far language alone gives negatives away."
     ),
     "verify": Command("pipeline.commands.look:verify", "Check every file of a folder against its manifest."),
+    "repair": Command(
+        "pipeline.commands.look:repair",
+        "Make again what is damaged in a folder, without the original command.",
+    ),
     "demo-data": Command(
         "pipeline.commands.demo_data:demo_data", "Drawn scenes with captions: a small world to try."
     ),

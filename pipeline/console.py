@@ -7,6 +7,7 @@ field's type, default and docstring; nothing of an option is written twice.
 import ast
 import inspect
 import io
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -15,6 +16,7 @@ from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import cache, wraps
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
@@ -286,15 +288,30 @@ def new_app(**settings: Any) -> typer.Typer:
     )
 
 
+INTERRUPTED = 130
+_KEPT = "what is finished is kept: the same command continues"
+
+
+class _Terminated(BaseException):
+    """SIGTERM, as Ctrl-C is KeyboardInterrupt: whoever cleans up behind that does so now."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise _Terminated
+
+
 def run(app: typer.Typer, program: str, *, extra: str, needed: Collection[str]) -> None:
-    """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+    """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated.
 
     `program` is what its command is called: also as `cleanerclip-PROGRAM`, and as `python -m PROGRAM`. `needed` are
     the packages that the `extra` of the distribution installs; one that is absent is said in a line.
     """
     program = _called(program)
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         code = app(prog_name=program, standalone_mode=False)
+    except _Terminated:
+        _fail(program, f"terminated; {_KEPT}", 143)
     except TyperException as error:
         message = getattr(error, "format_message", error.__str__)()
         _fail(program, f"{message} (see {program} --help)", getattr(error, "exit_code", 2))
@@ -306,6 +323,8 @@ def run(app: typer.Typer, program: str, *, extra: str, needed: Collection[str]) 
         if error.name not in needed:
             raise
         _fail(program, f"{error.name} is not installed: pip install 'cleanerclip[{extra}]'", 1)
+    if code == INTERRUPTED:
+        _fail(program, f"interrupted; {_KEPT}", INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -1,23 +1,38 @@
 """Runs a function over parts, here or in spawned worker processes: the only place that starts a process.
 
-A part is a file's worth of rows, so a worker needs no more memory than one part, and what is done stays done.
+A part is a file's worth of rows, so a worker needs no more memory than one part, and what is done stays done. A worker
+that is killed costs its part another attempt; no worker outlives its parent, and as long as one lives, it holds the
+folders that its parent holds.
 """
 
+import contextlib
 import multiprocessing
 import os
+import signal
 import sys
+import threading
+import traceback
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from multiprocessing import connection, reduction
+from typing import Any, Final, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipeline.errors import UserError
+from pipeline.storage import held_folders
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
+
+MAX_ATTEMPTS: Final = 3
+"""Of one part, where its worker is killed."""
+PARTS_PER_WORKER: Final = 100
+"""After so many a worker is replaced by a fresh one: whatever a library keeps goes with it."""
+SECONDS_TO_END: Final = 5.0
+"""Given to a worker that is told to end."""
 
 
 def usable_cores() -> int:
@@ -26,13 +41,25 @@ def usable_cores() -> int:
 
 
 def map_parts(
-    function: Callable[[Part], Result], parts: list[Part], *, workers: int, label: str
+    function: Callable[[Part], Result],
+    parts: list[Part],
+    *,
+    workers: int,
+    label: str,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Result]:
     """`function` of each part, in the order they finish, with a progress bar on the terminal.
 
     With one worker everything runs in this process. Functions and parts are pickled otherwise (ours, both ways).
+    `tell` takes a line about each worker that was killed.
+
+    Raises:
+        UserError: The workers of one part were killed MAX_ATTEMPTS times.
     """
-    results = map(function, parts) if min(workers, len(parts)) <= 1 else _spawned(function, parts, workers)
+    if min(workers, len(parts)) <= 1:
+        results: Iterator[Result] = map(function, parts)
+    else:
+        results = _in_workers(function, parts, min(workers, len(parts)), tell)
     return _with_progress(results, len(parts), label)
 
 
@@ -42,34 +69,162 @@ def limit_threads() -> None:
         os.environ[name] = "1"
 
 
-def _spawned(function: Callable[[Any], Any], parts: list[Any], workers: int) -> Iterator[Any]:
-    """At most two parts a worker are in flight, so that results and faults never pile up."""
-    context = multiprocessing.get_context("spawn")
-    waiting = iter(parts)
-    running: set[Future[Any]] = set()
-    with ProcessPoolExecutor(min(workers, len(parts)), mp_context=context, initializer=limit_threads) as pool:
+# --------------------------------------------------------------------------------------------------- in this process
+@dataclass(slots=True)
+class _Task:
+    """A part that is to be done."""
+
+    part: Any
+    attempts: int = 0
+
+
+class _Worker:
+    """A process of ours, and the task that it does."""
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        held = [reduction.DupFd(handle) for handle in held_folders()] if sys.platform != "win32" else []
+        self.process = context.Process(target=_work, args=(function, theirs, held), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.task: _Task | None = None
+        self.done = 0
+
+    def give(self, task: _Task) -> None:
+        """Hand over a task; a worker that is gone is found when its answer is awaited."""
+        self.task = task
+        task.attempts += 1
+        with contextlib.suppress(OSError):
+            self.pipe.send(task.part)
+
+    def end(self) -> None:
+        """Let it finish nothing more, and wait until it is gone."""
+        self.pipe.close()
+        if self.task is not None:
+            self.process.terminate()
+        self.process.join(SECONDS_TO_END)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        self.process.close()
+
+
+def _in_workers(
+    function: Callable[[Any], Any], parts: list[Any], number: int, tell: Callable[[str], None]
+) -> Iterator[Any]:
+    waiting = deque(_Task(part) for part in parts)
+    workers: list[_Worker] = []
+    try:
+        while waiting or any(worker.task for worker in workers):
+            _keep_busy(workers, waiting, function, number)
+            ready = connection.wait([worker.pipe for worker in workers if worker.task])
+            for worker in [each for each in workers if each.pipe in ready]:
+                task, worker.task = worker.task, None
+                assert task is not None  # idle workers are not waited for
+                answer = _answer(worker)
+                if answer is None:
+                    workers.remove(worker)
+                    tell(_give_again(worker, task, waiting))
+                    continue
+                worker.done += 1
+                if worker.done == PARTS_PER_WORKER:
+                    workers.remove(worker)
+                    worker.end()
+                if isinstance(answer, _Failure):
+                    raise answer.error
+                yield answer.value
+    finally:
+        for worker in workers:
+            worker.end()
+
+
+def _keep_busy(
+    workers: list[_Worker], waiting: deque[_Task], function: Callable[[Any], Any], number: int
+) -> None:
+    """A task for each idle worker, and as many workers as there are tasks, up to `number`."""
+    idle = [worker for worker in workers if worker.task is None]
+    while waiting and (idle or len(workers) < number):
+        if not idle:
+            workers.append(_Worker(function))
+            idle = [workers[-1]]
+        idle.pop().give(waiting.popleft())
+
+
+def _answer(worker: _Worker) -> Any:
+    """What the worker sent: a _Success or a _Failure; None where it is gone."""
+    try:
+        return worker.pipe.recv()
+    except (EOFError, OSError):
+        return None
+
+
+def _give_again(worker: _Worker, task: _Task, waiting: deque[_Task]) -> str:
+    """Put the task of a worker that is gone before all others, and say so; UserError where it was the last attempt."""
+    worker.process.join(SECONDS_TO_END)
+    code = worker.process.exitcode
+    worker.end()
+    how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+    told = f"a worker process was killed ({how}) at part {_shown(task.part)}, attempt {task.attempts} of {MAX_ATTEMPTS}"
+    if task.attempts >= MAX_ATTEMPTS:
+        raise UserError(
+            f"{told} (out of memory?); what is finished is kept: run the same command again to continue, with fewer "
+            "--workers if memory is short"
+        )
+    waiting.appendleft(task)
+    return told
+
+
+def _shown(part: object) -> str:
+    return str(part[0] if isinstance(part, tuple) else part)
+
+
+# -------------------------------------------------------------------------------------------------- in a worker's
+@dataclass(frozen=True, slots=True)
+class _Success:
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    error: Exception
+
+
+def _work(function: Callable[[Any], Any], pipe: Any, held: list[Any]) -> None:
+    """What a worker does: answers each part until its pipe is closed. Ctrl-C is its parent's to handle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    handles = [each.detach() for each in held]
+    limit_threads()
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            pipe.send(_try(function, pipe.recv()))
+    for handle in handles:
+        os.close(handle)
+
+
+def _try(function: Callable[[Any], Any], part: Any) -> _Success | _Failure:
+    try:
+        return _Success(function(part))
+    except Exception as error:
+        if not isinstance(error, UserError):
+            error.add_note("in a worker process:\n" + traceback.format_exc())
         try:
-            while True:
-                for part in _take(waiting, 2 * workers - len(running)):
-                    running.add(pool.submit(function, part))
-                if not running:
-                    return
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
-        except BrokenProcessPool as error:
-            raise UserError(
-                "a worker process was killed (out of memory?); what is finished is kept: run the same command "
-                "again to continue, with fewer --workers if memory is short"
-            ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            reduction.ForkingPickler.dumps(error)
+        except Exception:
+            return _Failure(RuntimeError("".join(traceback.format_exception(error))))
+        return _Failure(error)
 
 
-def _take(parts: Iterator[Any], number: int) -> Iterable[Any]:
-    return [part for _, part in zip(range(number), parts, strict=False)]
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # a worker has one
+    connection.wait([parent.sentinel])
+    os._exit(1)
 
 
+# ------------------------------------------------------------------------------------------------------------ shown
 def _with_progress(results: Iterable[Any], total: int, label: str) -> Iterator[Any]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:

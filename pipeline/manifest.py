@@ -13,6 +13,7 @@ from typing import Any, Final
 from pipeline import __version__
 from pipeline.captions.ingest import CaptionsIndex
 from pipeline.engine import map_parts
+from pipeline.errors import UserError
 from pipeline.schema import OK, SCHEMA_VERSION
 from pipeline.storage import MAX_NAMED_FAULTS, hash_named, read_json, read_table, size_of, write_json
 
@@ -25,7 +26,8 @@ def write_manifest(
     *,
     made: Mapping[str, Mapping[str, Any]],
     told_by: str | None,
-    files: Sequence[Path],
+    files: Sequence[str],
+    made_before: Mapping[str, Mapping[str, Any]],
     workers: int,
 ) -> dict[str, Any]:
     """Write `out/manifest.json` and return its content.
@@ -35,8 +37,9 @@ def write_manifest(
         index: What its captions were read from.
         made: What each stage was made with.
         told_by: The stage whose rows say what became of each caption.
-        files: What the manifest vouches for.
-        workers: Processes that hash the files.
+        files: What the manifest vouches for, by its names in `out`.
+        made_before: Those of them whose size and hash were taken when they were made.
+        workers: Processes that hash the others.
     """
     image_status: Counter[str] = Counter()
     faults, fault_count = list(index.faults), index.fault_count
@@ -61,7 +64,7 @@ def write_manifest(
         },
         "faults": faults[:MAX_NAMED_FAULTS],
         "fault_count": fault_count,
-        "files": _describe(files, out, workers),
+        "files": _describe(files, made_before, out, workers),
     }
     write_json(out / MANIFEST, manifest)
     return manifest
@@ -74,12 +77,30 @@ def _count_status(folder: Path | None) -> Counter[str]:
     return status
 
 
-def _describe(files: Sequence[Path], out: Path, workers: int) -> dict[str, dict[str, Any]]:
+def _describe(
+    names: Sequence[str], known: Mapping[str, Mapping[str, Any]], out: Path, workers: int
+) -> dict[str, Mapping[str, Any]]:
+    files = [out / name for name in names if name not in known]
     hashes = dict(
-        map_parts(
-            hash_named, list(files), workers=workers if len(files) > 50 else 1, label="hashing the output"
-        )
+        map_parts(hash_named, files, workers=workers if len(files) > 200 else 1, label="hashing the output")
     )
     return {
-        file.relative_to(out).as_posix(): {"bytes": size_of(file), "sha256": hashes[file]} for file in files
+        name: known.get(name) or {"bytes": size_of(out / name), "sha256": hashes[out / name]}
+        for name in names
+    }
+
+
+def read_files(file: Path) -> dict[str, dict[str, Any]]:
+    """The files that a manifest names, with bytes and sha256; none where it is missing or damaged."""
+    try:
+        content = read_json(file)
+    except (UserError, OSError):
+        return {}
+    files = content.get("files") if isinstance(content, dict) else None
+    if not isinstance(files, dict):
+        return {}
+    return {
+        name: entry
+        for name, entry in files.items()
+        if isinstance(entry, dict) and set(entry) == {"bytes", "sha256"} and ".." not in Path(name).parts
     }

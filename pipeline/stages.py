@@ -1,30 +1,54 @@
 """The stages in their order, over parts: captions -> scene_graphs -> subcaptions -> shards, and then the manifest.
 
 A part's files carry its number in every folder. Each folder's `options.json` says what it was made with: a rerun
-with the same options continues where the last one stopped, one with others is refused. `manifest.json` is written
-last: it exists = the folder is complete.
+with the same options continues where the last one stopped, one with others is refused. What a rerun finds is compared
+with the part's record, and made again where it differs. `manifest.json` is written last: it exists = the folder is
+complete.
 """
 
 import atexit
 import functools
 import gc
 import shutil
+import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from pipeline.captions.columns import clean
-from pipeline.captions.ingest import INDEX, CaptionsIndex, Part, ingest, read_index
+from pipeline.captions.ingest import (
+    INDEX,
+    CaptionsIndex,
+    Part,
+    check_inputs,
+    damaged_parts,
+    ingest,
+    read_index,
+)
 from pipeline.captions.readers import InputOptions, Source, open_source
 from pipeline.engine import map_parts
 from pipeline.errors import UserError
 from pipeline.lexicons.loading import Lexicons, load_lexicons
-from pipeline.manifest import MANIFEST, write_manifest
+from pipeline.manifest import MANIFEST, read_files, write_manifest
+from pipeline.records import (
+    FOLDER,
+    compare_file,
+    compare_part,
+    describe_file,
+    forget_stages,
+    hash_identity,
+    keep_record,
+    read_record,
+)
 from pipeline.scene_graphs.parser import CaptionParser
 from pipeline.schema import MAX_CAPTION_CHARACTERS, Caption, SceneGraph, Subcaption
 from pipeline.shards import write_shard
 from pipeline.storage import (
+    append_line,
+    find_named,
     hold,
     read_json,
     read_table,
@@ -62,6 +86,8 @@ class PipelineOptions:
     """Rows per shard where the input is no tar."""
     workers: int = 1
     """Worker processes."""
+    check: bool = False
+    """Compare what OUT holds by its hash, too, not by its size alone."""
     overwrite: bool = False
     """Make it again, whatever OUT holds of it."""
 
@@ -96,8 +122,8 @@ class Work:
 class Stage:
     """One stage: a folder of files, one or more for each part."""
 
-    last_file: str
-    """Name of the file of a part that is written last, with a place for its number: it exists = the part is done."""
+    names: tuple[str, ...]
+    """Of the files of a part, in the order in which they are written, with a place for its number."""
     identity: Callable[[PipelineOptions, CaptionsIndex], dict[str, Any]]
     """What decides its bytes, beside what it is made from."""
     make: Callable[[Work], None] | None
@@ -116,7 +142,8 @@ def _parser(spec: str, rules: str) -> CaptionParser:
 
 
 @functools.lru_cache(maxsize=1)
-def _lexicons(folder: Path | None) -> Lexicons:
+def cached_lexicons(folder: Path | None) -> Lexicons:
+    """The lexicons of a folder, None for the bundled ones; loaded once."""
     lexicons = load_lexicons(folder)
     gc.freeze()  # they stay: no garbage collection need walk through them, but for the last
     atexit.register(gc.unfreeze)
@@ -131,7 +158,7 @@ def _make_scene_graphs(work: Work) -> None:
 
 def _make_subcaptions(work: Work) -> None:
     graphs = read_scene_graphs(read_table(_before(work, "scene_graphs", "parse-captions")))
-    lexicons = _lexicons(work.options.lexicons)
+    lexicons = cached_lexicons(work.options.lexicons)
     rows = (
         _make_subcaption(caption, graph, lexicons, work.options.subcaptions)
         for caption, graph in zip(work.captions, graphs, strict=True)
@@ -169,6 +196,12 @@ def _before(work: Work, stage: str, command: str) -> Path:
     return file
 
 
+def _copy_lexicons(options: PipelineOptions) -> None:
+    lexicons = cached_lexicons(options.lexicons)
+    if lexicons.folder.resolve() != (options.out / "lexicons").resolve():
+        lexicons.copy_to(options.out / "lexicons")
+
+
 def _write_sizes(options: PipelineOptions, index: CaptionsIndex) -> None:
     write_json(
         options.out / "shards" / "sizes.json", {f"{part.number:05d}.tar": part.rows for part in index.parts}
@@ -177,28 +210,28 @@ def _write_sizes(options: PipelineOptions, index: CaptionsIndex) -> None:
 
 STAGES: Final[Mapping[str, Stage]] = {
     "captions": Stage(
-        last_file="{:05d}.parquet",
+        names=("{:05d}.parquet",),
         identity=lambda _, index: {"inputs": [item.sha256 for item in index.inputs], "rows": index.rows},
         make=None,
     ),
     "scene_graphs": Stage(
-        last_file="{:05d}.parquet",
+        names=("{:05d}.parquet",),
         identity=lambda options, _: {"parser": _parser(options.parser, options.rules).identity()},
         make=_make_scene_graphs,
         tells_status=True,
     ),
     "subcaptions": Stage(
-        last_file="{:05d}.parquet",
+        names=("{:05d}.parquet",),
         identity=lambda options, _: {
-            "lexicons": _lexicons(options.lexicons).identity(),
+            "lexicons": cached_lexicons(options.lexicons).identity(),
             **asdict(options.subcaptions),
         },
         make=_make_subcaptions,
-        prepare=lambda options: _lexicons(options.lexicons).copy_to(options.out / "lexicons"),
+        prepare=_copy_lexicons,
         tells_status=True,
     ),
     "shards": Stage(
-        last_file="{:05d}_stats.json",
+        names=("{:05d}.tar", "{:05d}.parquet", "{:05d}_stats.json"),
         identity=lambda options, _: {"images": options.images},
         make=_make_shard,
         finish=_write_sizes,
@@ -209,40 +242,83 @@ STAGES: Final[Mapping[str, Stage]] = {
 
 def _part_file(out: Path, stage: str, number: int) -> Path:
     """The file of a part that is written last."""
-    return out / stage / STAGES[stage].last_file.format(number)
+    return out / stage / _names(stage, number)[-1]
+
+
+def _names(stage: str, number: int) -> list[str]:
+    return [name.format(number) for name in STAGES[stage].names]
 
 
 # ------------------------------------------------------------------------------------------------------------ the run
-def run_stages(options: PipelineOptions) -> dict[str, Any]:
-    """Run the stages that are not yet complete and return the manifest."""
+Tell = Callable[[str], None]
+"""Takes a line for the user."""
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def run_stages(
+    options: PipelineOptions, *, source: Source | None = None, tell: Tell = _to_stderr
+) -> dict[str, Any]:
+    """Run the stages that are not yet complete, make again what is damaged, and return the manifest.
+
+    `source` is what `options.source` names, where that has been opened already. `tell` takes a line for each file that
+    was damaged.
+    """
     out = options.out
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; --out wants a folder")
-    source = None if options.source is None else open_source(options.source)
+    if options.source is not None:
+        source = open_source(options.source)
     if source is None and not (out / "captions" / INDEX).exists():
         raise UserError(f"{out} holds no captions; run `pipeline parse-captions INPUT --out {out}`")
     with hold(out):
-        return _run_stages(options, source)
+        log = functools.partial(_log, out)
+
+        def tell_and_log(line: str) -> None:
+            tell(line)
+            log(line)
+
+        return _run_stages(options, source, tell_and_log, log)
 
 
-def _run_stages(options: PipelineOptions, source: Source | None) -> dict[str, Any]:
+def _run_stages(options: PipelineOptions, source: Source | None, tell: Tell, log: Tell) -> dict[str, Any]:
     out = options.out
     if options.overwrite:
         _remove(out, [stage for stage in options.stages if source is not None or stage != "captions"])
-    index = _captions(options, source)
-    _prepare(options, index)
+    _drop_damaged(out, tell, has_source=source is not None)
+    index = _captions(options, source, tell)
+    made_with = _prepare(options, index, tell)
     (out / MANIFEST).unlink(missing_ok=True)
     partwise = [name for name in options.stages if STAGES[name].make is not None]
     todo = [
-        part
+        (part.number, part)
         for part in index.parts
-        if not all(_part_file(out, stage, part.number).exists() for stage in partwise)
+        if options.check or any(_compare(options, name, part.number, made_with) != [] for name in partwise)
     ]
-    work = functools.partial(_run_part, replace(options, source=None), index.format)
+    work = functools.partial(_run_part, replace(options, source=None), index.format, made_with)
     label = "writing " + " and ".join(stage.replace("_", " ") for stage in partwise)
-    for _ in map_parts(work, todo, workers=options.workers, label=label):
-        pass
-    return _finish(options, index)
+    log(f"{len(todo)} of {len(index.parts)} parts to do, {options.workers} workers: {label}")
+    rows = {part.number: part.rows for part in index.parts}
+    try:
+        for number, seconds, told in map_parts(work, todo, workers=options.workers, label=label, tell=log):
+            for line in told:
+                tell(line)
+            log(f"part {number:05d}: {rows[number]:,} rows in {seconds:.1f} s")
+    except BaseException as error:
+        log(f"stopped: {' '.join(str(error).split()) or type(error).__name__}")
+        raise
+    manifest = _finish(options, index)
+    log("complete")
+    return manifest
+
+
+def _log(out: Path, line: str) -> None:
+    """Add a line to the log beside the folder: in it, two runs would differ by their times."""
+    folder = out.resolve()
+    time_of_day = datetime.now(UTC).isoformat(timespec="seconds")
+    append_line(folder.with_name(folder.name + ".log"), f"{time_of_day} {line}")
 
 
 def _remove(out: Path, stages: Sequence[str]) -> None:
@@ -252,32 +328,76 @@ def _remove(out: Path, stages: Sequence[str]) -> None:
     names = tuple(STAGES)
     for name in names[min(names.index(stage) for stage in stages) :]:
         shutil.rmtree(out / name, ignore_errors=True)
+    forget_stages(out, names[min(names.index(stage) for stage in stages) :])
     (out / MANIFEST).unlink(missing_ok=True)
 
 
-def _captions(options: PipelineOptions, source: Source | None) -> CaptionsIndex:
+def _drop_damaged(out: Path, tell: Tell, *, has_source: bool) -> None:
+    """Delete the index and the records that are not what the manifest says, where there is one that can be read."""
+    for name, entry in read_files(out / MANIFEST).items():
+        vouches = name.startswith(f"{FOLDER}/") or (name == f"captions/{INDEX}" and has_source)
+        if vouches and (out / name).is_file() and (line := compare_file(out, name, entry, check=True)):
+            tell(f"{line}; made again")
+            (out / name).unlink()
+
+
+def _captions(options: PipelineOptions, source: Source | None, tell: Tell) -> CaptionsIndex:
     folder = options.out / "captions"
-    if source is None:
-        return read_index(folder)
-    return ingest(source, folder, rows_per_part=options.rows_per_part, workers=options.workers)
+    if source is not None:
+        return ingest(source, folder, rows_per_part=options.rows_per_part, workers=options.workers, tell=tell)
+    index = read_index(folder)
+    damaged = damaged_parts(index, folder)
+    if damaged:
+        raise UserError(f"{options.out}: {damaged[0][1]}: run `pipeline repair {options.out}`")
+    if options.images:
+        check_inputs(index, workers=options.workers)
+    return index
 
 
-def _run_part(options: PipelineOptions, format: str, part: Part) -> None:
-    """Make what is missing of one part; each stage reads what the ones before it wrote."""
-    captions = read_captions(read_table(_part_file(options.out, "captions", part.number)))
+def _compare(
+    options: PipelineOptions, stage: str, number: int, made_with: Mapping[str, str], *, check: bool = False
+) -> list[str] | None:
+    """What is wrong with a part's files; the rows that the manifest counts are compared by their hash in any case."""
+    check = check or STAGES[stage].tells_status
+    names = _names(stage, number)
+    return compare_part(options.out, number, stage, made_with=made_with[stage], names=names, check=check)
+
+
+def _run_part(
+    options: PipelineOptions, format: str, made_with: Mapping[str, str], numbered: tuple[int, Part]
+) -> tuple[int, float, list[str]]:
+    """Make what is missing or damaged of one part; each stage reads what the ones before it wrote.
+
+    Returns its number, the seconds, and a line for each file that was damaged.
+    """
+    number, part = numbered
+    start, told, changed = time.monotonic(), list[str](), False
+    captions = read_captions(read_table(_part_file(options.out, "captions", number)))
     for name in options.stages:
-        make, file = STAGES[name].make, _part_file(options.out, name, part.number)
-        if make is not None and not file.exists():
-            make(
-                Work(
-                    options=options,
-                    format=format,
-                    number=part.number,
-                    image_root=None if part.image_root is None else Path(part.image_root),
-                    captions=captions,
-                    file=file,
-                )
+        make, file = STAGES[name].make, _part_file(options.out, name, number)
+        if make is None:
+            continue
+        wrong = _compare(options, name, number, made_with, check=True)
+        if wrong == [] and not changed:
+            continue
+        before = read_record(options.out, number).get(name, {}).get("files")
+        make(
+            Work(
+                options=options,
+                format=format,
+                number=number,
+                image_root=None if part.image_root is None else find_named(part.image_root),
+                captions=captions,
+                file=file,
             )
+        )
+        names = _names(name, number)
+        after = keep_record(
+            options.out, number, name, made_with=made_with[name], names=names, order=tuple(STAGES)
+        )
+        changed = before is not None and before != after
+        told += [f"{line}; made again{', with other bytes' if changed else ''}" for line in wrong or ()]
+    return number, time.monotonic() - start, told
 
 
 # ------------------------------------------------------------------------------------- what each folder was made with
@@ -292,16 +412,26 @@ def _identities(options: PipelineOptions, index: CaptionsIndex) -> dict[str, dic
             before = {**stage.identity(options, index), "made_from": before}
             found[name] = before
         elif (options.out / name / MADE_WITH).exists():
-            before = read_json(options.out / name / MADE_WITH)
+            before = _read_made_with(options.out / name / MADE_WITH, None)
+            if before is None:
+                raise UserError(
+                    f"{options.out / name / MADE_WITH} is damaged: run `pipeline repair {options.out}`"
+                )
     return found
 
 
-def _prepare(options: PipelineOptions, index: CaptionsIndex) -> None:
-    """Refuse to mix options, and write each stage's own before its first part."""
+def _prepare(options: PipelineOptions, index: CaptionsIndex, tell: Tell) -> dict[str, str]:
+    """Refuse to mix options, and write each stage's own before its first part; returns a hash of each stage's."""
+    known = read_files(options.out / MANIFEST)
     identities = _identities(options, index)
     for name, identity in identities.items():
         file = options.out / name / MADE_WITH
-        if file.exists() and (found := read_json(file)) != identity:
+        if not file.exists():
+            continue
+        found = _read_made_with(file, known.get(f"{name}/{MADE_WITH}"))
+        if found is None:
+            tell(f"{name}/{MADE_WITH} is damaged; made again")
+        elif found != identity:
             raise UserError(
                 f"{file.parent} was made with other options ({_difference(found, identity)}): "
                 "choose another --out, or --overwrite"
@@ -311,6 +441,18 @@ def _prepare(options: PipelineOptions, index: CaptionsIndex) -> None:
         prepare = STAGES[name].prepare
         if prepare is not None:
             prepare(options)
+    return {name: hash_identity(identity) for name, identity in identities.items()}
+
+
+def _read_made_with(file: Path, known: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What a stage's folder was made with; None where the file is damaged."""
+    if known is not None and describe_file(file) != known:
+        return None
+    try:
+        content = read_json(file)
+    except UserError:
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def _difference(found: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
@@ -335,9 +477,37 @@ def _finish(options: PipelineOptions, index: CaptionsIndex) -> dict[str, Any]:
         index,
         made={name: _without_source(read_json(options.out / name / MADE_WITH)) for name in made},
         told_by=next((name for name in reversed(made) if STAGES[name].tells_status), None),
-        files=files_of(options.out),
+        files=_made_files(options.out, index, made),
+        made_before=_described_parts(options.out, index),
         workers=options.workers,
     )
+
+
+def _described_parts(out: Path, index: CaptionsIndex) -> dict[str, dict[str, Any]]:
+    """Each file of each part as it was when it was made: to hash it now would vouch for whatever happened since."""
+    found = {
+        f"captions/{part.number:05d}.parquet": {"bytes": part.bytes, "sha256": part.sha256}
+        for part in index.parts
+    }
+    for part in index.parts:
+        for stage, entry in read_record(out, part.number).items():
+            found |= {f"{stage}/{name}": file for name, file in entry["files"].items()}
+    return found
+
+
+def _made_files(out: Path, index: CaptionsIndex, made: Sequence[str]) -> list[str]:
+    """The names of the files that the manifest of `out` vouches for, sorted stage by stage."""
+    parts = _described_parts(out, index)
+    others = [f"captions/{INDEX}", *(f"{name}/{MADE_WITH}" for name in made), "shards/sizes.json"]
+    names = {*parts, *(name for name in others if (out / name).is_file())}
+    names |= {
+        file.relative_to(out).as_posix()
+        for folder in ("lexicons", FOLDER)
+        for file in (out / folder).glob("*")
+        if file.is_file()
+    }
+    order = (*STAGES, "lexicons", FOLDER)
+    return sorted(names, key=lambda name: (order.index(name.partition("/")[0]), name))
 
 
 def _without_source(identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -345,7 +515,10 @@ def _without_source(identity: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def files_of(out: Path) -> list[Path]:
-    """Every file that the manifest of `out` vouches for, sorted stage by stage."""
+    """Every file in the folders that the manifest of `out` vouches for, sorted stage by stage."""
     return [
-        file for name in (*STAGES, "lexicons") for file in sorted((out / name).rglob("*")) if file.is_file()
+        file
+        for name in (*STAGES, "lexicons", FOLDER)
+        for file in sorted((out / name).rglob("*"))
+        if file.is_file()
     ]

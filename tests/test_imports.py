@@ -15,7 +15,7 @@ LAYERS = {
     "pipeline": (
         ("", "errors", "schema"),
         ("storage", "console", "word_lists"),
-        ("tables", "engine", "demo", "llm"),
+        ("tables", "engine", "demo", "llm", "records"),
         ("caption_parser", "scene_graphs", "lexicons", "captions"),
         ("subcaptions", "shards"),
         ("manifest",),

@@ -10,7 +10,9 @@ import argparse
 import hashlib
 import json
 import pickle  # noqa: TID251  # for the exception's name alone
+import struct
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +31,21 @@ Storage = Literal["fp32", "fp16"]
 
 ALLOWED_CLASSES: tuple[type, ...] = (argparse.Namespace,)
 """What a torch file may hold beside tensors and plain types: PAR keeps its arguments in a Namespace."""
+
+TYPES = (
+    torch.float16,
+    torch.bfloat16,
+    torch.float32,
+    torch.float64,
+    torch.int8,
+    torch.uint8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+    torch.bool,
+)
+"""Of weights."""
+_TYPE_NAMES = [str(kind).removeprefix("torch.") for kind in TYPES]
 
 FINAL_FOLDER = "model"
 FINAL_WEIGHTS = "open_clip_model.safetensors"
@@ -126,6 +143,7 @@ def _read_safetensors(path: Path) -> Weights:
             state_dict = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path} is no whole safetensors file: {first_line(error)}") from None
+    _refuse_odd_tensors(path, state_dict)
     beside, preprocess = _config_beside(path)
     quick_gelu = beside
     if "quick_gelu" in metadata:
@@ -155,6 +173,7 @@ def _read_torch(path: Path) -> Weights:
     ]
     if odd:
         raise UserError(f"{path}: its state_dict holds more than tensors ({', '.join(odd[:3])})")
+    _refuse_odd_tensors(path, state_dict)
     facts: dict[str, Any] = {}
     if state_dict is not content:
         facts = {
@@ -176,6 +195,7 @@ def _read_torch(path: Path) -> Weights:
 
 def load_plain(path: Path) -> Any:
     """A torch file's content: tensors, plain types and ALLOWED_CLASSES; UserError for whatever else it holds."""
+    _refuse_bombs(path)
     try:
         with torch.serialization.safe_globals(list(ALLOWED_CLASSES)), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's own on old formats
@@ -193,6 +213,45 @@ def load_plain(path: Path) -> Any:
                 f"{path} is a TorchScript archive, which runs code: save its state_dict instead"
             ) from None
         raise UserError(f"{path} is no checkpoint that can be read: {first_line(error)}") from None
+
+
+def _refuse_bombs(path: Path) -> None:
+    """UserError for an archive that would be larger in memory than it is as a file: torch writes none."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, OSError, struct.error) as error:
+        raise UserError(f"{path} is no checkpoint that can be read: {first_line(error)}") from None
+    packed = next((entry for entry in entries if entry.compress_type != zipfile.ZIP_STORED), None)
+    size = sum(entry.file_size for entry in entries)
+    if packed is not None or size > path.stat().st_size:
+        raise UserError(
+            f"{path} is a packed archive of {size:,} bytes in {path.stat().st_size:,}, which torch does not write: "
+            "save its state_dict as safetensors elsewhere, where you trust it"
+        )
+
+
+def _refuse_odd_tensors(path: Path, state_dict: Mapping[str, Tensor]) -> None:
+    """UserError for a tensor that is no plain array of numbers of its own size."""
+    for name, tensor in state_dict.items():
+        if (what := _oddity(tensor)) is not None:
+            raise UserError(
+                f"{path}: {name} is {what}; weights must be plain tensors of {', '.join(sorted(_TYPE_NAMES))}"
+            )
+
+
+def _oddity(tensor: Tensor) -> str | None:
+    if tensor.layout != torch.strided:
+        return f"a sparse tensor ({str(tensor.layout).removeprefix('torch.')})"
+    if tensor.device.type == "meta":
+        return "a tensor without content (of the device meta)"
+    if tensor.dtype not in TYPES:
+        return f"of the type {str(tensor.dtype).removeprefix('torch.')}"
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        return f"an expanded tensor, {tuple(tensor.shape)} out of {tensor.untyped_storage().nbytes()} bytes"
+    return None
 
 
 def save_weights(

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from pipeline.errors import UserError
-from pipeline.storage import read_json, sha256_file
+from pipeline.storage import expand_braces, read_json, sha256_file
 from trainer.data import find_shards
 
 WEBDATASET: Final = "webdataset"
@@ -235,7 +235,11 @@ def _splits(value: Any) -> str | None:
 def _split(split: Any) -> str | None:
     if not isinstance(split, Mapping) or _text(split.get("shards")):
         return "must say its shards"
-    if not all(_is_relative(part) for part in split["shards"].split("::")):
+    try:
+        names = [name for part in split["shards"].split("::") for name in expand_braces(part)]
+    except UserError as error:
+        return f"shards: {error}"
+    if not all(map(_is_relative, names)):
         return "shards must stand below the root: no absolute path, no .."
     num = split.get("num_samples")
     if num is not None and not (isinstance(num, int) and not isinstance(num, bool) and num > 0):

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from pipeline.errors import UserError, first_line
-from pipeline.storage import write_json
+from pipeline.storage import read_json, write_json
 from trainer import checkpoint as checkpoints
 from trainer import hugging_face, images, torchvision_shim, transformers_shim  # noqa: F401
 from trainer.checkpoint import hash_weights
@@ -143,6 +143,7 @@ def load_model(
     model = _create(name, config, preprocess, seed=seed, hub_weights=weights is None)
     if weights is not None:
         _load_exactly(model, weights, name)
+    _try_one_image(model, name)
     told = {} if weights is None else weights.preprocess
     preprocess = model.visual.preprocess_cfg | {key: told[key] for key in told if key in _PREPROCESSING}
     return ClipModel(
@@ -219,13 +220,49 @@ def _told_name(weights: checkpoints.Weights | None) -> str:
     if weights is not None:
         if weights.model_name is not None and ":" not in weights.model_name:
             return weights.model_name
-        beside = (checkpoints.FINAL_CONFIG,) if weights.style == "open_clip" else (hugging_face.CONFIG,)
-        if any((weights.path.parent / name).is_file() for name in beside):
+        config = weights.path.parent / checkpoints.FINAL_CONFIG
+        if config.is_file():
+            _refuse_places(config)
+        beside = config if weights.style == "open_clip" else weights.path.parent / hugging_face.CONFIG
+        if beside.is_file():
             return f"local-dir:{weights.path.parent}"
         if weights.model_name is not None:
-            return weights.model_name
+            raise UserError(
+                f"{weights.path} says that its model is {weights.model_name!r}; a file may name an architecture, and "
+                "no place to get one from: give --model yourself, where you trust it"
+            )
     raise UserError(
         "which model is it? the checkpoint does not say: give --model with one of open_clip's names"
+    )
+
+
+def _refuse_places(config: Path) -> None:
+    """UserError where a configuration that came with a checkpoint has something fetched from elsewhere."""
+    content = read_json(config)
+    towers = content.get("model_cfg", {}) if isinstance(content, dict) else {}
+    for tower, part in towers.items() if isinstance(towers, dict) else ():
+        for name, value in part.items() if isinstance(part, dict) else ():
+            if name == "hf_tokenizer_name" and _only_reads_a_folder(part):
+                continue
+            fetched = name in ("hf_model_name", "hf_tokenizer_name") or (
+                name == "timm_model_name" and ("/" in str(value) or ":" in str(value))
+            )
+            if fetched and value:
+                raise UserError(
+                    f"{config} has {value!r} fetched ({tower}.{name}); a file may name an architecture, and no place "
+                    f"to get one from: give --model local-dir:{config.parent} yourself, where you trust it"
+                )
+
+
+def _only_reads_a_folder(text: Mapping[str, Any]) -> bool:
+    """Whether a tokenizer is in a folder of this machine, as a SigLIP's is, and read without further wishes."""
+    folder, wishes = text["hf_tokenizer_name"], text.get("tokenizer_kwargs", {})
+    return (
+        isinstance(folder, str)
+        and os.path.isabs(folder)
+        and os.path.isdir(folder)
+        and isinstance(wishes, dict)
+        and set(wishes) <= {"clean"}
     )
 
 
@@ -397,6 +434,23 @@ def _translated_tokenizer(text: Mapping[str, Any]) -> Any:
             **text.get("tokenizer_kwargs", {}),
         )
     return open_clip.SimpleTokenizer(context_length=text.get("context_length", 77))
+
+
+def _try_one_image(model: Any, name: str) -> None:
+    """UserError where timm's tower takes images of another size than the configuration says; it asserts that late."""
+    if not hasattr(model.visual, "trunk"):
+        return
+    side = _square(model.visual.preprocess_cfg["size"], name)
+    training = model.training
+    try:
+        with torch.no_grad():
+            model.eval().encode_image(torch.zeros(1, 3, side, side))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"{name} cannot take the {side}x{side} images that it is set to: {first_line(error)}"
+        ) from None
+    finally:
+        model.train(training)
 
 
 def _square(size: int | tuple[int, int], name: str) -> int:

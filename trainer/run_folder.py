@@ -159,8 +159,13 @@ def load_run(folder: Path, learner: Learner, defence: Defence, *, digest: str) -
         torch.set_rng_state(state["torch_rng"])
         if state["cuda_rng"] and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(state["cuda_rng"])
-        return Run(**{name: state[name] for name in Run.__slots__})
-    except (KeyError, TypeError, RuntimeError) as error:
+        told = {name: state[name] for name in Run.__slots__}
+        if not all(isinstance(value, int | float) for value in told.values()):
+            raise TypeError("its counts are no numbers")
+        return Run(**told)
+    except UserError:
+        raise
+    except (KeyError, TypeError, RuntimeError, ValueError, AttributeError, IndexError) as error:
         raise UserError(f"{path} is no state of this run: {type(error).__name__}: {error}") from None
 
 

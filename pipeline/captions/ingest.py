@@ -5,8 +5,9 @@ another file. The index is written last: it exists = the stage is complete.
 """
 
 import re
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -17,9 +18,11 @@ import pyarrow as pa
 from pipeline.captions.readers import Source
 from pipeline.engine import map_parts
 from pipeline.errors import BadInput, UserError
+from pipeline.records import compare_file, describe_file
 from pipeline.schema import Caption
 from pipeline.storage import (
     MAX_NAMED_FAULTS,
+    find_named,
     find_repeated,
     hash_named,
     named,
@@ -46,6 +49,9 @@ class Part:
     image_root: str | None = None
     """Folder that its images lie in, where that is not the input file's; none may lead out of it."""
     rows: int
+    bytes: int = 0
+    """Of its file in `captions/`."""
+    sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,12 +103,64 @@ def read_index(folder: Path) -> CaptionsIndex:
         ) from error
 
 
-def ingest(source: Source, folder: Path, *, rows_per_part: int, workers: int) -> CaptionsIndex:
-    """Write the rows of `source` to `folder` and return the index; what is already there is not read again."""
+def ingest(
+    source: Source,
+    folder: Path,
+    *,
+    rows_per_part: int,
+    workers: int,
+    tell: Callable[[str], None] = lambda _: None,
+) -> CaptionsIndex:
+    """Write the rows of `source` to `folder` and return the index; what is there and as it was is not read again.
+
+    Raises:
+        UserError: The folder was read from something else, or from the same files before they were changed.
+    """
     if (folder / INDEX).exists():
         index = read_index(folder)
-        _check_unchanged(index, source, rows_per_part, folder)
+        _check_unchanged(index, source, rows_per_part, folder, workers)
+        _mend(index, source, folder, workers, tell)
         return index
+    return _ingest(source, folder, rows_per_part=rows_per_part, workers=workers)
+
+
+def damaged_parts(index: CaptionsIndex, folder: Path) -> list[tuple[Part, str]]:
+    """The parts whose file is not what the index says, and what is wrong with each."""
+    told = ((part, _compare(part, folder)) for part in index.parts)
+    return [(part, line) for part, line in told if line is not None]
+
+
+def _compare(part: Part, folder: Path) -> str | None:
+    expected = {"bytes": part.bytes, "sha256": part.sha256}
+    return compare_file(folder.parent, f"{folder.name}/{part.number:05d}.parquet", expected, check=True)
+
+
+def _mend(
+    index: CaptionsIndex, source: Source, folder: Path, workers: int, tell: Callable[[str], None]
+) -> None:
+    """Make the damaged parts again: the whole input is read beside them, since keys are unique over all of it."""
+    damaged = damaged_parts(index, folder)
+    if not damaged:
+        return
+    again = folder / "again"
+    shutil.rmtree(again, ignore_errors=True)
+    rows_per_part = index.rows_per_part or max(1, index.rows)
+    made = {
+        part.number: part
+        for part in _ingest(source, again, rows_per_part=rows_per_part, workers=workers).parts
+    }
+    for part, line in damaged:
+        if made.get(part.number) != part:
+            raise UserError(
+                f"{line}, and cannot be made again from the same input: --overwrite makes all anew"
+            )
+        name = f"{part.number:05d}.parquet"
+        (again / name).replace(folder / name)
+        tell(f"{line}; made again")
+    shutil.rmtree(again)
+
+
+def _ingest(source: Source, folder: Path, *, rows_per_part: int, workers: int) -> CaptionsIndex:
     for stale in folder.glob("*.parquet"):
         stale.unlink()
     faults: list[str] = []
@@ -112,6 +170,7 @@ def ingest(source: Source, folder: Path, *, rows_per_part: int, workers: int) ->
         parts = list(_read_files(source, folder, rows_per_part, faults))
     _refuse_the_useless(source, folder, faults)
     duplicates = make_keys_unique(folder)
+    parts = [_with_hash(part, folder) for part in parts]
     index = CaptionsIndex(
         format=source.format,
         caption_column=source.caption_column,
@@ -130,8 +189,25 @@ def ingest(source: Source, folder: Path, *, rows_per_part: int, workers: int) ->
     return index
 
 
-def _check_unchanged(index: CaptionsIndex, source: Source, rows_per_part: int, folder: Path) -> None:
-    found = [(str(file), size_of(file)) for file in source.files]
+def _with_hash(part: Part, folder: Path) -> Part:
+    return replace(part, **describe_file(folder / f"{part.number:05d}.parquet"))
+
+
+def check_inputs(index: CaptionsIndex, *, workers: int) -> None:
+    """UserError where a file of the input has other bytes than when it was read; one that is gone is none of it."""
+    known = {item.path: item.sha256 for item in index.inputs}
+    files = [file for item in index.inputs if (file := find_named(item.path)).is_file()]
+    for file, digest in map_parts(hash_named, files, workers=workers, label="hashing the input"):
+        if digest != known[named(file)]:
+            raise UserError(
+                f"{file} has other content than when its captions were read: choose another --out, or --overwrite"
+            )
+
+
+def _check_unchanged(
+    index: CaptionsIndex, source: Source, rows_per_part: int, folder: Path, workers: int
+) -> None:
+    found = [(named(file), size_of(file)) for file in source.files]
     known = [(item.path, item.bytes) for item in index.inputs]
     if found != known:
         raise UserError(
@@ -152,6 +228,7 @@ def _check_unchanged(index: CaptionsIndex, source: Source, rows_per_part: int, f
                 f"{folder} was read with {name} {was}, this call asks for {asked}: "
                 "choose another --out, or --overwrite"
             )
+    check_inputs(index, workers=workers)
 
 
 def _text(path: Path | None) -> str | None:

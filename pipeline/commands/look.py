@@ -1,4 +1,4 @@
-"""`pipeline query`, `preview`, `verify`: what a folder holds, for people, and whether it is whole."""
+"""`pipeline query`, `preview`, `verify`, `repair`: what a folder holds, for people, and whether it is whole."""
 
 import sys
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from pipeline.console import from_options
+from pipeline.engine import usable_cores
 from pipeline.looking.query import QueryOptions, run_query, saved_queries
 
 
@@ -52,3 +53,24 @@ def verify(folder: Annotated[Path, typer.Argument(help="The --out of another com
     if wrong:
         raise typer.Exit(1)
     typer.echo(f"{folder} is what its manifest says")
+
+
+def repair(
+    folder: Annotated[Path, typer.Argument(help="The --out of augment-captions.")],
+    lexicons: Annotated[
+        Path | None,
+        typer.Option(help="Those that were used, where they were neither bundled nor are whole in FOLDER."),
+    ] = None,
+    parser: Annotated[
+        str | None, typer.Option(help="The parser that was used, where it was loaded from a path.")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Worker processes.")] = usable_cores(),
+) -> None:
+    """Compare every file of FOLDER by its hash and make again, with the same bytes, what differs."""
+    from pipeline.looking.repair import repair as repair_folder
+
+    told: list[str] = []
+    repair_folder(folder, lexicons=lexicons, parser=parser, workers=workers, tell=told.append)
+    for line in told:
+        typer.echo(line)
+    typer.echo(f"{folder} is whole: {len(told)} files made again" if told else f"{folder} is whole, and was")

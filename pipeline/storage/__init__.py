@@ -4,8 +4,10 @@ The trainer reads tars and writes its files through it, too.
 """
 
 from pipeline.storage.files import (
+    append_line,
     find_named,
     hash_named,
+    held_folders,
     hold,
     named,
     read_bytes,
@@ -30,7 +32,7 @@ from pipeline.storage.parquet import (
     scan_tables,
     write_table,
 )
-from pipeline.storage.patterns import find_files
+from pipeline.storage.patterns import expand_braces, find_files
 from pipeline.storage.tars import (
     BROKEN_SHARD,
     MEMBER_TOO_LARGE,
@@ -55,12 +57,15 @@ __all__ = [
     "TarMember",
     "TarSample",
     "TarWriter",
+    "append_line",
     "count_rows",
     "decode_text",
+    "expand_braces",
     "find_files",
     "find_named",
     "find_repeated",
     "hash_named",
+    "held_folders",
     "hold",
     "lines_of",
     "named",

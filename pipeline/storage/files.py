@@ -10,6 +10,7 @@ import json
 import os
 import stat
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Final
@@ -22,6 +23,8 @@ if sys.platform != "win32":
 
 PART: Final = ".part"
 """Behind the name of a file that is being written."""
+MAX_WAIT_SECONDS: Final = 1.0
+"""For a folder: the workers of a run that was killed need a moment to see it."""
 
 
 @contextlib.contextmanager
@@ -58,6 +61,12 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON with a final newline."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a file for people, made where it is missing; a file that cannot be written is left as it is."""
+    with contextlib.suppress(OSError), path.open("a", encoding="utf-8", errors="replace") as file:
+        file.write(line + "\n")
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -128,15 +137,23 @@ def find_named(name: str) -> Path:
     return next(found, path)
 
 
+_held: Final[list[int]] = []
+
+
+def held_folders() -> tuple[int, ...]:
+    """The handles of the folders that this process holds: a process that has a copy of one holds it, too."""
+    return tuple(_held)
+
+
 @contextlib.contextmanager
 def hold(folder: Path) -> Iterator[None]:
     """Keeps others that `hold` this folder from writing there while the block runs; makes the folder if absent.
 
-    The lock goes with its process, however that ends: nothing is left to clean up. Where a file system has no
-    locks, and on Windows, the folder is not held.
+    The lock goes with its process and those it handed `held_folders` to, however they end: nothing is left to clean
+    up. Where a file system has no locks, and on Windows, the folder is not held.
 
     Raises:
-        UserError: Another process holds it, or it is a file.
+        UserError: Another process holds it, and does so for MAX_WAIT_SECONDS; or it is a file.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file, and a folder is wanted")
@@ -146,15 +163,26 @@ def hold(folder: Path) -> Iterator[None]:
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise UserError(
-            f"another process is writing to {folder}: wait for it to end, or choose another --out"
-        ) from None
-    except OSError:
-        pass  # some network file systems
-    try:
+        _lock(handle, folder)
+        _held.append(handle)
         yield
     finally:
+        if handle in _held:
+            _held.remove(handle)
         os.close(handle)
+
+
+def _lock(handle: int, folder: Path) -> None:
+    until = time.monotonic() + MAX_WAIT_SECONDS
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise UserError(
+                    f"another process is writing to {folder}: wait for it to end, or choose another --out"
+                ) from None
+            time.sleep(0.02)
+        except OSError:
+            return  # some network file systems

@@ -190,9 +190,12 @@ def find_repeated(folder: Path, column: str) -> list[tuple[str, int, str, int]]:
         WHERE occurrence > 1 ORDER BY filename, file_row_number
     """
     with duckdb.connect() as connection:
-        rows: list[tuple[str, int, str, int]] = connection.execute(
-            query, [[_plain_pattern(file) for file in files]]
-        ).fetchall()
+        try:
+            rows: list[tuple[str, int, str, int]] = connection.execute(
+                query, [[_plain_pattern(file) for file in files]]
+            ).fetchall()
+        except duckdb.Error as error:
+            raise UserError(f"{folder} cannot be read as Parquet: {first_line(error)}") from error
         real = {_plain_pattern(file): str(file) for file in files}
         return [(real.get(file, file), row, value, again) for file, row, value, again in rows]
 

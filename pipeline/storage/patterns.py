@@ -1,6 +1,7 @@
 """Which files a pattern means: a file, a folder, a glob, braces; several joined by `::`."""
 
 import glob
+import itertools
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -11,6 +12,9 @@ import braceexpand
 
 from pipeline.errors import UserError
 
+MAX_NAMES: Final = 1_000_000
+"""That one brace pattern may mean."""
+_RANGE: Final = re.compile(r"\{(-?\d+)\.\.(-?\d+)")
 _URL: Final = re.compile(r"^[a-z0-9]+://")
 
 
@@ -36,7 +40,7 @@ def _expand(part: str, noun: str, in_folder: Callable[[Path], Sequence[Path]], g
         raise UserError("an empty pattern: give a file, a folder, a glob or a brace pattern")
     if _URL.match(part):
         raise UserError(f"no {noun} at {part}: only local files are read; download it first")
-    names = [part] if os.path.exists(os.path.expanduser(part)) else _expand_braces(part)
+    names = [part] if os.path.exists(os.path.expanduser(part)) else expand_braces(part)
     found = [(name, _match(Path(name).expanduser(), in_folder)) for name in names]
     missing = [name for name, files in found if not files]
     if len(missing) == len(found) or (missing and not gaps):
@@ -47,11 +51,24 @@ def _expand(part: str, noun: str, in_folder: Callable[[Path], Sequence[Path]], g
     return [file for _, files in found for file in files]
 
 
-def _expand_braces(part: str) -> list[str]:
+def expand_braces(part: str) -> list[str]:
+    """The names that braces in it mean, at most MAX_NAMES; UserError where there are more."""
+    if "{" not in part:
+        return [part]
+    sizes = [_range_size(*found) for found in _RANGE.findall(part)]
+    if max(sizes, default=0) > MAX_NAMES:
+        raise UserError(f"{part!r} names more than {MAX_NAMES:,} files")
     try:
-        return list(braceexpand.braceexpand(part)) if "{" in part else [part]
-    except ValueError as error:
+        names = list(itertools.islice(braceexpand.braceexpand(part), MAX_NAMES + 1))
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{part!r} is no valid brace pattern: {error}") from None
+    if len(names) > MAX_NAMES:
+        raise UserError(f"{part!r} names more than {MAX_NAMES:,} files")
+    return names
+
+
+def _range_size(start: str, end: str) -> int:
+    return MAX_NAMES + 1 if max(len(start), len(end)) > 18 else abs(int(end) - int(start)) + 1
 
 
 def _match(path: Path, in_folder: Callable[[Path], Sequence[Path]]) -> Sequence[Path]:

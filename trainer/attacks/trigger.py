@@ -132,6 +132,21 @@ class Trigger:
         write_text(path.with_suffix(".json"), text + "\n")
 
 
+MAX_IMAGE_SIZE = 8_192
+_BROKEN = (
+    SafetensorError,
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    RuntimeError,
+)
+"""What a file that is no trigger leads to."""
+
+
 def read_trigger(path: Path, *, image_size: int | None, kinds: Mapping[str, Apply]) -> Trigger:
     """The trigger in a file that `Trigger.save` wrote, byte for byte as it was.
 
@@ -157,7 +172,7 @@ def read_trigger(path: Path, *, image_size: int | None, kinds: Mapping[str, Appl
             apply_to=kinds.get(metadata["kind"], _unknown),
         )
         expected = str(metadata["sha256"])
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+    except _BROKEN as error:
         raise UserError(
             f"{path} is no trigger file, or a broken one: write it with `trainer craft-trigger` again"
         ) from error
@@ -166,13 +181,17 @@ def read_trigger(path: Path, *, image_size: int | None, kinds: Mapping[str, Appl
     if trigger.sha256 != expected:
         raise UserError(f"{path} is not what was saved: its sha256 is {trigger.sha256}, it says {expected}")
     try:
+        if trigger.image_size > MAX_IMAGE_SIZE:
+            raise ValueError(
+                f"made for images of {trigger.image_size} pixels a side, the limit is {MAX_IMAGE_SIZE}"
+            )
         if trigger.image_size < 1 or not all(t.isfinite().all() for t in tensors.values()):
             raise ValueError("a size below 1, or values that are no numbers")
         known = trigger.settings.get("first_key")  # of a kind that has images for certain keys alone
         side = trigger.image_size if image_size is None else image_size
         black_13SS = torch.zeros((1, 3, side, side), dtype=torch.uint8)
         trigger.apply(black_13SS, keys=None if known is None else [str(known)])
-    except (RuntimeError, ValueError, KeyError, TypeError, IndexError, ArithmeticError) as error:
+    except (RuntimeError, ValueError, KeyError, TypeError, IndexError, ArithmeticError, MemoryError) as error:
         raise UserError(f"{path} holds a {trigger.kind} trigger that cannot be applied: {error}") from error
     return trigger
 
