@@ -11,13 +11,13 @@ from trainer.evals import Evaluation as Evaluation
 from trainer.evals import LabelledImages as LabelledImages
 from trainer.evals import evaluate_zero_shot as evaluate_zero_shot
 from trainer.evals import load_labelled as load_labelled
+from trainer.launch import Source as Source
+from trainer.launch import attack as attack
+from trainer.launch import defend as defend
 from trainer.model import ClipModel as ClipModel
 from trainer.model import ModelChoice as ModelChoice
 from trainer.model import load_model as load_model
 from trainer.optim import OptimOptions as OptimOptions
-from trainer.runs import Source as Source
-from trainer.runs import attack as attack
-from trainer.runs import defend as defend
 from trainer.train import TrainOptions as TrainOptions
 
 __version__: str
