@@ -48,7 +48,7 @@ def good_inputs(folder: Path) -> dict[str, bytes]:
     table = pa.table(
         {"caption": [row["caption"] for row in rows], "jpg": [image_bytes()] * 8, "key": list(range(8))}
     )
-    members = {}
+    members: dict[str, bytes] = {}
     for n, row in enumerate(rows[:4]):
         members |= {f"d/{n}.txt": str(row["caption"]).encode(), f"d/{n}.json": json.dumps(row).encode()}
         members |= {f"d/{n}.png": image_bytes(), f"d/{n}.cls": b"3"}

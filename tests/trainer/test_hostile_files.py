@@ -81,7 +81,7 @@ def test_weights_are_plain_tensors(tmp_path: Path, tensor: torch.Tensor, said: s
 def test_a_hostile_trigger_is_one_line(tmp_path: Path, metadata: str) -> None:
     save_file({"patch": torch.zeros(1)}, tmp_path / "x.safetensors", metadata={"trigger": metadata})
     with pytest.raises(UserError, match="trigger"):
-        load_trigger(tmp_path / "x.safetensors")
+        load_trigger(str(tmp_path / "x.safetensors"))
 
 
 @pytest.mark.parametrize(
