@@ -47,6 +47,9 @@ TYPES = (
 """Of weights."""
 _TYPE_NAMES = [str(kind).removeprefix("torch.") for kind in TYPES]
 
+MAX_UNPACKED_BYTES = 64 * 2**20
+"""That an archive may be larger inside than as a file: torch packs code, never tensors."""
+
 FINAL_FOLDER = "model"
 FINAL_WEIGHTS = "open_clip_model.safetensors"
 FINAL_CONFIG = "open_clip_config.json"
@@ -224,11 +227,10 @@ def _refuse_bombs(path: Path) -> None:
             entries = archive.infolist()
     except (zipfile.BadZipFile, ValueError, OSError, struct.error) as error:
         raise UserError(f"{path} is no checkpoint that can be read: {first_line(error)}") from None
-    packed = next((entry for entry in entries if entry.compress_type != zipfile.ZIP_STORED), None)
-    size = sum(entry.file_size for entry in entries)
-    if packed is not None or size > path.stat().st_size:
+    size, on_disk = sum(entry.file_size for entry in entries), path.stat().st_size
+    if size > on_disk + MAX_UNPACKED_BYTES:
         raise UserError(
-            f"{path} is a packed archive of {size:,} bytes in {path.stat().st_size:,}, which torch does not write: "
+            f"{path} is a packed archive of {size:,} bytes in {on_disk:,}, which torch does not write: "
             "save its state_dict as safetensors elsewhere, where you trust it"
         )
 

@@ -39,7 +39,10 @@ def test_nor_does_the_configuration_beside_it(tmp_path: Path, towers: dict[str, 
         load_model(checkpoint=tmp_path / "x.safetensors")
 
 
-def test_a_packed_checkpoint_is_refused_before_it_is_read(tmp_path: Path) -> None:
+def test_a_packed_checkpoint_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.checkpoint.MAX_UNPACKED_BYTES", 2**20)
     torch.save({"state_dict": {"w": torch.zeros(2_000_000)}}, tmp_path / "plain.pt")
     with (
         zipfile.ZipFile(tmp_path / "plain.pt") as plain,
