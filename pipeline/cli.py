@@ -5,8 +5,7 @@ from typing import Annotated
 import typer
 
 from pipeline import __version__
-from pipeline.console import Command, lazy_app, run
-from pipeline.engine import limit_threads
+from pipeline.console import Command, lazy_app, limit_threads, run
 
 COMMANDS = {
     "augment-captions": Command(

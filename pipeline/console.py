@@ -7,6 +7,7 @@ field's type, default and docstring; nothing of an option is written twice.
 import ast
 import inspect
 import io
+import os
 import signal
 import sys
 import textwrap
@@ -337,3 +338,9 @@ def _called(program: str) -> str:
 def _fail(program: str, message: str, code: int) -> None:
     print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)
+
+
+def limit_threads() -> None:
+    """One thread for linear algebra in this process: one process a core is enough, and the sums keep their order."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS"):
+        os.environ[name] = "1"

@@ -21,6 +21,7 @@ from typing import Any, Final, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pipeline.console import limit_threads
 from pipeline.errors import UserError
 from pipeline.storage import held_folders
 
@@ -61,12 +62,6 @@ def map_parts(
     else:
         results = _in_workers(function, parts, min(workers, len(parts)), tell)
     return _with_progress(results, len(parts), label)
-
-
-def limit_threads() -> None:
-    """One thread for linear algebra in this process: one process a core is enough, and the sums keep their order."""
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS"):
-        os.environ[name] = "1"
 
 
 # --------------------------------------------------------------------------------------------------- in this process

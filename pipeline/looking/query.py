@@ -11,7 +11,7 @@ import math
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -104,8 +104,10 @@ def run_query(folder: Path, sql: str, options: QueryOptions, *, terminal: IO[str
     saved = saved_queries()
     if sql not in saved and " " not in sql.strip():
         raise UserError(f"no saved query {sql!r}; there are: {', '.join(saved)}")
-    connection = connect(folder, memory_limit=options.memory_limit)
-    with _limited(connection, options.time_limit):
+    with (  # closed when done: its threads still read, and must not outlive the interpreter
+        closing(connect(folder, memory_limit=options.memory_limit)) as connection,
+        _limited(connection, options.time_limit),
+    ):
         relation = _select(connection, saved.get(sql, sql))
         if options.format == "table" and options.out is None:
             relation.show(max_width=_width(terminal), max_rows=200)
@@ -141,6 +143,7 @@ def _limited(connection: duckdb.DuckDBPyConnection, seconds: float) -> Iterator[
         raise UserError(_one_line(error)) from error
     finally:
         timer.cancel()
+        timer.join()
 
 
 def _select(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyRelation:

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.dataset
 import pyarrow.parquet as pq
 
 from pipeline.errors import BadInput, UserError, first_line
@@ -53,7 +52,9 @@ def _told(path: Path) -> Iterator[None]:
 def scan_tables(paths: Sequence[Path]) -> Any:
     """The rows of Parquet files of one schema, as Arrow's data set: read where they are asked for, never whole."""
     with _told(paths[0]):
-        return pyarrow.dataset.dataset([str(path) for path in paths], format="parquet")
+        import pyarrow.dataset  # here: it imports pandas where that is installed
+
+    return pyarrow.dataset.dataset([str(path) for path in paths], format="parquet")
 
 
 def read_lexicon_tables(paths: Sequence[Path]) -> pa.Table | None:

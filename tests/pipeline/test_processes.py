@@ -85,7 +85,7 @@ def test_no_worker_outlives_its_parent(
     os.kill(process.pid, number)
     _, told = process.communicate(timeout=20)
     if number == signal.SIGTERM:
-        assert (process.returncode, told.count("\n")) == (143, 1)
+        assert (process.returncode, len(lines_behind_the_first(told))) == (143, 1)
         assert "the same command continues" in told
         wait_for_end(workers)
     other = command(file, out, "--seed", "1", "--overwrite")  # at once: nobody writes into it any more
@@ -93,6 +93,11 @@ def test_no_worker_outlives_its_parent(
     wait_for_end(workers)
     assert verify(out) == []
     assert hashes(out) == expected
+
+
+def lines_behind_the_first(told: str) -> list[str]:
+    """What stands on stderr behind the line that says what was recognised."""
+    return [line for line in told.splitlines() if " read as " not in line]
 
 
 def test_ctrl_c_is_one_line_and_the_same_command_continues(
@@ -103,7 +108,7 @@ def test_ctrl_c_is_one_line_and_the_same_command_continues(
     process = started(file, out, "--seed", "1")
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the parent and its workers
     _, told = process.communicate(timeout=20)
-    assert (process.returncode, told.count("\n")) == (130, 1), told
+    assert (process.returncode, len(lines_behind_the_first(told))) == (130, 1), told
     subprocess.run(command(file, out, "--seed", "1"), check=True, capture_output=True)
     assert hashes(out) == expected
 

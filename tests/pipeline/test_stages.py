@@ -182,6 +182,6 @@ def test_verify_names_the_first_bad_file(tmp_path: Path) -> None:
     (out / "shards/00000.tar").write_bytes(data)
     (out / "captions/00009.parquet").write_bytes(b"x")
     assert verify(out) == [
-        "shards/00000.tar differs from the manifest's sha256",
+        "shards/00000.tar has other bytes than its sha256 says",
         "captions/00009.parquet is not in the manifest",
     ]

@@ -48,5 +48,6 @@ def test_every_list_is_read_by_its_room_and_no_word_stands_in_it_twice(file: Pat
     assert f'"{file.name}"' in sources or file.name.startswith("blocked_")
     if file.suffix == ".txt" and room.name != "lexicons":
         words = WordLists(file.parent).words(file.name)
-        assert len(words) == len(set(words)) > 1
+        by_language = any(line.startswith("== ") for line in file.read_text("utf-8").splitlines())
+        assert len(words) == len(set(words)) > 1 or by_language
         assert file.read_text("utf-8").startswith("# ")
