@@ -51,10 +51,10 @@ def _told(path: Path) -> Iterator[None]:
 
 def scan_tables(paths: Sequence[Path]) -> Any:
     """The rows of Parquet files of one schema, as Arrow's data set: read where they are asked for, never whole."""
-    with _told(paths[0]):
-        import pyarrow.dataset  # here: it imports pandas where that is installed
+    import pyarrow.dataset  # here: it imports pandas where that is installed
 
-    return pyarrow.dataset.dataset([str(path) for path in paths], format="parquet")
+    with _told(paths[0]):
+        return pyarrow.dataset.dataset([str(path) for path in paths], format="parquet")
 
 
 def read_lexicon_tables(paths: Sequence[Path]) -> pa.Table | None:
