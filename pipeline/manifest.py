@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from pipeline import __version__
 from pipeline.captions.ingest import CaptionsIndex
+from pipeline.croissant import CROISSANT, describe_tables
 from pipeline.engine import map_parts
 from pipeline.schema import OK, SCHEMA_VERSION
 from pipeline.storage import MAX_NAMED_FAULTS, hash_named, read_json, read_table, size_of, write_json
@@ -28,7 +29,7 @@ def write_manifest(
     files: Sequence[Path],
     workers: int,
 ) -> dict[str, Any]:
-    """Write `out/manifest.json` and return its content.
+    """Write `out/manifest.json`, and before it `croissant.json`; return the manifest's content.
 
     Args:
         out: The output folder.
@@ -38,6 +39,7 @@ def write_manifest(
         files: What the manifest vouches for.
         workers: Processes that hash the files.
     """
+    write_json(out / CROISSANT, describe_tables(("captions", *made), version=__version__))
     image_status: Counter[str] = Counter()
     faults, fault_count = list(index.faults), index.fault_count
     for file in sorted((out / "shards").glob("*_stats.json")):
@@ -61,7 +63,7 @@ def write_manifest(
         },
         "faults": faults[:MAX_NAMED_FAULTS],
         "fault_count": fault_count,
-        "files": _describe(files, out, workers),
+        "files": _describe([*files, out / CROISSANT], out, workers),
     }
     write_json(out / MANIFEST, manifest)
     return manifest

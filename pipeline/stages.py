@@ -1,6 +1,6 @@
 """The stages in their order, over parts: captions -> scene_graphs -> subcaptions -> shards, and then the manifest.
 
-A part's files carry its number in every folder. Each folder's `options.json` says what it was made with: a rerun
+A part's files carry its number in every folder. Each folder's `_options.json` says what it was made with: a rerun
 with the same options continues where the last one stopped, one with others is refused. `manifest.json` is written
 last: it exists = the folder is complete.
 """
@@ -34,7 +34,7 @@ from pipeline.storage import (
 from pipeline.subcaptions.making import SubcaptionOptions, make_subcaption
 from pipeline.tables import read_captions, read_scene_graphs, scene_graphs_table, subcaptions_table
 
-MADE_WITH: Final = "options.json"
+MADE_WITH: Final = "_options.json"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ LAYERS = {
         ("storage", "console", "word_lists"),
         ("tables", "engine", "demo", "llm"),
         ("caption_parser", "scene_graphs", "lexicons", "captions"),
-        ("subcaptions", "shards"),
+        ("croissant", "subcaptions", "shards"),
         ("manifest",),
         ("stages",),
         ("looking",),

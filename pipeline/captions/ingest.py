@@ -1,4 +1,4 @@
-"""The captions stage over a whole input: parts of rows with unique keys, and `captions/index.json` that lists them.
+"""The captions stage over a whole input: parts of rows with unique keys, and `captions/_index.json` that lists them.
 
 A part is the rows of one input tar (so that shard and input tar stay aligned), or up to `rows_per_part` rows of
 another file. The index is written last: it exists = the stage is complete.
@@ -29,7 +29,7 @@ from pipeline.storage import (
 )
 from pipeline.tables import captions_table
 
-INDEX: Final = "index.json"
+INDEX: Final = "_index.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ class InputFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptionsIndex:
-    """What `captions/` holds, and what it was made of: the content of its `index.json`, field by field."""
+    """What `captions/` holds, and what it was made of: the content of its `_index.json`, field by field."""
 
     format: str
     caption_column: str | None
