@@ -23,7 +23,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pipeline.console import limit_threads
 from pipeline.errors import UserError
-from pipeline.storage import held_folders
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
@@ -77,6 +76,8 @@ class _Worker:
     """A process of ours, and the task that it does."""
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
+        from pipeline.storage import held_folders  # with Arrow, which `pipeline --help` has no use for
+
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         held = [reduction.DupFd(handle) for handle in held_folders()] if sys.platform != "win32" else []

@@ -31,7 +31,7 @@ from pipeline.storage import read_table, read_tar, write_table
 from pipeline.tables import captions_table, read_captions, subcaptions_table
 from tests.small_inputs import image_bytes, write_tar
 
-MAX_SECONDS: Final = 30
+MAX_SECONDS: Final = 120
 MEMORY: Final = "/dev/shm"
 """Where files cost no disk, on Linux."""
 TOKENS: Final = (

@@ -30,10 +30,18 @@ def hashes(out: Path) -> dict[str, str]:
     return {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+HEARS_CTRL_C = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""What a job in the background has been told to ignore, the command shall hear all the same."""
+
+
 def started(file: Path, out: Path, *more: str) -> "subprocess.Popen[str]":
     """The command, once it has written two shards; its workers are children of it."""
     process = subprocess.Popen(
-        command(file, out, "--workers", "2", *more),
+        [sys.executable, "-c", HEARS_CTRL_C, *command(file, out, "--workers", "2", *more)],
         start_new_session=True,
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
