@@ -15,7 +15,7 @@ COPY lexicons lexicons
 COPY data_manifests data_manifests
 COPY pipeline pipeline
 COPY trainer trainer
-RUN if [ -n "$TORCH_INDEX" ]; then pip install --index-url "$TORCH_INDEX" torch torchvision; fi \
+RUN if [ -n "$TORCH_INDEX" ]; then PIP_INDEX_URL="$TORCH_INDEX" pip install torch torchvision; fi \
     && pip install -c constraints.txt '.[trainer,lexicons]' \
     && useradd --create-home user
 
