@@ -13,11 +13,11 @@ from trainer.batches import BatchOptions, BatchStream
 from trainer.data import find_shards, index_shards
 from trainer.defences import DEFENCES, build_defence
 from trainer.defences.defence import Setting
+from trainer.embedding import encode
 from trainer.learner import build_learner, update
 from trainer.losses import total_loss
 from trainer.model import ClipModel, load_model
 from trainer.optim import MAX_LOGIT_SCALE, OptimOptions
-from trainer.train import encode
 
 TEXT: dict[str, Any] = {"context_length": 16, "vocab_size": 1024, "width": 32, "heads": 2, "layers": 1}
 VIT = {"image_size": 32, "layers": 1, "width": 16, "head_width": 8, "patch_size": 16}
