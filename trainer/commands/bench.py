@@ -10,9 +10,18 @@ import typer
 from pipeline.console import from_options
 from pipeline.errors import UserError
 from pipeline.storage import hold
-from trainer.bench.cells import NO_DEFENCE, Cell, parse_method, read_rows, run_cells
+from trainer.bench.cells import (
+    CLEAN,
+    NO_DEFENCE,
+    REFERENCES,
+    Cell,
+    parse_method,
+    read_rows,
+    run_cells,
+    run_traps,
+)
 from trainer.bench.results import results_table, table_of, write_results
-from trainer.bench.suites import Suite, prepare_data, read_suite
+from trainer.bench.suites import Suite, prepare_data, prepare_later, read_suite
 from trainer.defences import DEFENCES
 
 
@@ -33,6 +42,9 @@ class BenchOptions:
     OUT/victims."""
     victim_seed: int | None = None
     """The victims' seed. Default: the defender's."""
+    traps: bool = False
+    """Afterwards, see what each cell's backdoor comes back by: clean fine-tuning, batch norm estimated anew, a few
+    poisoned samples, the trigger optimised anew."""
     processes: int = field(default=1)
     """Cells at a time."""
 
@@ -58,6 +70,9 @@ def bench(
     with hold(out):
         data = prepare_data(told, out)
         run_cells(cells, told, data, out, processes=options.processes)
+        if options.traps:
+            prepare_later(told, data)
+            run_traps(cells, told, data, out)
         rows = read_rows(out)
         write_results(out / "results.parquet", rows)
     print(results_table(table_of(rows)))
@@ -76,8 +91,10 @@ def cells_of(suite: Suite, options: BenchOptions, out: Path) -> Iterator[Cell]:
                 raise UserError(
                     f"there is no victim {victim}: give --victims DIR, or make it: {suite.victims}"
                 )
-            for method in (NO_DEFENCE, *(options.methods or DEFENCES)):
-                lrs = (0.0,) if method == NO_DEFENCE else options.lrs or (_best_lr(suite, method),)
+            clean = (CLEAN,) if (folder / CLEAN / "model").is_dir() else ()
+            for method in (NO_DEFENCE, *clean, *(options.methods or DEFENCES)):
+                fixed = method in REFERENCES
+                lrs = (0.0,) if fixed else options.lrs or (_best_lr(suite, method),)
                 for lr in lrs:
                     yield Cell(
                         attack=attack,
