@@ -27,6 +27,9 @@ class Suite:
     name: str
     target: str
     attacks: tuple[str, ...]
+    """Those that are run where none is named."""
+    unseen: tuple[str, ...]
+    """Others, that nothing was tuned on: run where they are named."""
     victims: str
     """The command that makes them, for whoever lacks them."""
     world: Mapping[str, Any]
@@ -73,7 +76,7 @@ def read_suite(name: str) -> Suite:
         raise UserError(
             f"{file} must hold {', '.join(sorted(known))}, and holds {', '.join(sorted(told)) or 'nothing'}"
         )
-    return Suite(name=file.stem, **told | {"attacks": tuple(told["attacks"])})
+    return Suite(name=file.stem, **told | {name: tuple(told[name]) for name in ("attacks", "unseen")})
 
 
 def prepare_data(suite: Suite, out: Path) -> Data:

@@ -32,7 +32,7 @@ class BenchOptions:
     methods: tuple[str, ...] = ()
     """A method, or one with options: 'cleanerclip[negatives=own,lock_text=yes]'; may be given again. Default: all."""
     attacks: tuple[str, ...] = ()
-    """May be given again. Default: the suite's."""
+    """May be given again; stripes, triangles, text, yellow-corner and filter, too. Default: the suite's six."""
     seeds: tuple[int, ...] = ()
     """Of the defender: order, choices, what is invented; may be given again. Default: 0."""
     lrs: tuple[float, ...] = ()
@@ -80,9 +80,10 @@ def bench(
 
 def cells_of(suite: Suite, options: BenchOptions, out: Path) -> Iterator[Cell]:
     """The cells in the order they are done; UserError for a victim that is not there."""
-    unknown = [attack for attack in options.attacks if attack not in suite.attacks]
+    known = (*suite.attacks, *suite.unseen)
+    unknown = [attack for attack in options.attacks if attack not in known]
     if unknown:
-        raise UserError(f"{suite.name} has no attack {unknown[0]!r}: it has {', '.join(suite.attacks)}")
+        raise UserError(f"{suite.name} has no attack {unknown[0]!r}: it has {', '.join(known)}")
     folder = options.victims or out / "victims"
     for seed in options.seeds or (0,):
         for attack in options.attacks or suite.attacks:

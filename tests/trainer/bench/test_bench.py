@@ -24,6 +24,7 @@ TINY = """
 target = "banana"
 victims = "made by this test"
 attacks = ["badnet", "sig"]
+unseen = ["text"]
 
 [world]
 seed = 3

@@ -146,3 +146,17 @@ def test_shares_differ_by_one_at_most_and_take_turns() -> None:
     assert [sum(column) for column in zip(*(spread(2, 5, turn=turn) for turn in range(5)), strict=True)] == [
         2
     ] * 5
+
+
+def test_a_still_square_covers_the_same_pixels_in_every_batch_and_a_patch_does_not() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.full((1, 3, SIZE, SIZE), 0.5)
+    covered = {
+        kind: {
+            tuple((trigger.apply(images, generator)[0, 0] != 0.5).nonzero().amin(0).tolist())
+            for _ in range(4)
+        }
+        for kind, trigger in ((kind, KINDS[kind](SIZE, generator, place=0)) for kind in ("still", "patch"))
+    }
+    assert covered["still"] == {(27, 27)}
+    assert len(covered["patch"]) > 1
