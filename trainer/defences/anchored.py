@@ -38,7 +38,7 @@ class AnchoredOptions:
     anchor_weight: float = 3.0
     """What it counts that clean images stay where the model as it came puts them."""
     strange: float = 0.5
-    """Strange images in a step, as a share of the batch: mixed, cut, bent, recoloured, or drawn shapes; 0: none."""
+    """Strange images in a step, as a share of the batch: bent or recoloured ones of it; 0: none."""
     strange_weight: float = 2.0
     """What it counts that they stay where the model as it came puts them."""
     invent_steps: int = 15
