@@ -7,9 +7,11 @@ each takes a cell, trains it, and evaluates the weights of every epoch.
 import multiprocessing
 import os
 import shutil
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -122,14 +124,23 @@ def run_cells(cells: Sequence[Cell], suite: Suite, data: Data, out: Path, *, pro
             say(f"[{number}/{len(todo)}] {_told(run_cell(cell, suite, data, out))}")
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_begin_worker) as pool:
         running = [pool.submit(run_cell, cell, suite, data, out) for cell in todo]
         for number, future in enumerate(as_completed(running), start=1):
             say(f"[{number}/{len(todo)}] {_told(future.result())}")
 
 
-def _one_thread() -> None:
+def _begin_worker() -> None:
+    """One thread each; and none outlives its parent, to write into the next run's folder."""
     os.environ["OMP_NUM_THREADS"] = "1"
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # a worker has one
+    connection.wait([parent.sentinel])
+    os._exit(1)
 
 
 def _told(row: dict[str, Any]) -> str:
