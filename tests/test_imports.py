@@ -35,7 +35,7 @@ LAYERS = {
         ("embedding",),
         ("attacks", "defences"),
         ("learner",),
-        ("conversion", "evals", "poisoning", "run_folder"),
+        ("audit", "conversion", "evals", "poisoning", "run_folder"),
         ("poisoned_shards", "report", "train"),
         ("launch",),
         ("bench",),

@@ -1,0 +1,223 @@
+"""Inverts small universal triggers of a model: for each kind and size, what brings images of all sorts together most.
+
+After DECREE (Feng et al. 2023): a backdoored encoder is where a little change takes every image to one place. Searched
+on one half of the images, measured on the other; nothing is known of the trigger or its target. The kinds are those
+that `defences.invented` moves by signed gradients, and plane waves, of which all are tried (Yin et al. 2019): what
+gradients find among smooth patterns is what fools a clean model, too.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pipeline.errors import UserError
+from trainer.defences.invented import KINDS, InventedTrigger, invent
+from trainer.model import ClipModel
+from trainer.seeds import seeded_int
+
+WAVE: Final = "wave"
+SIZES: Final[Mapping[str, tuple[float, ...]]] = {
+    "patch": (0.095, 0.125),
+    "additive": (4,),
+    "smooth": (32,),
+    "blend": (0.03,),
+    "warp": (0.05,),
+    WAVE: (32,),
+}
+"""What each kind is tried at: a share of the image's side (patch, warp), grey levels of 255 (additive, smooth, wave),
+the share of another picture (blend). Small, since large ones bring a clean model's images together, too."""
+SIZE_TOLD: Final[Mapping[str, str]] = {
+    "patch": "{:.1%} of the side",
+    "additive": "{:g}/255",
+    "smooth": "{:g}/255",
+    "blend": "{:.0%}",
+    "warp": "{:.1%} of the side",
+    WAVE: "{:g}/255",
+}
+MOST_PERIODS: Final = 10
+"""Of a wave, over the image."""
+FIRST: Final = 0.25
+"""The share of the steps that every start is given; the best alone goes on."""
+JUDGED_BY: Final = 32
+"""Images by which starts and waves are told apart."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchOptions:
+    """How hard triggers are searched for."""
+
+    kinds: str = "patch,additive,smooth,blend,warp,wave"
+    """Kinds of triggers to search: patch, additive, smooth, blend, warp, wave."""
+    starts: int = 2
+    """Random starts of each kind and size; after a quarter of the steps the best alone goes on."""
+    steps: int = 40
+    """Signed gradient steps."""
+    images: int = 192
+    """Images that are looked at: half to search on, half to measure on."""
+    step_images: int = 16
+    """Images in a step."""
+    seed: int = 0
+    """Of the starts and of which images a step takes."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("starts", 1), ("steps", 1), ("images", 8), ("step_images", 2)):
+            if getattr(self, name) < least:
+                raise UserError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        unknown = [kind for kind in self.chosen if kind not in SIZES]
+        if unknown or not self.chosen:
+            told = unknown[0] if unknown else "none"
+            raise UserError(
+                f"kinds must name one or more of {', '.join(SIZES)}, joined by commas, not {told}"
+            )
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """The kinds, each once."""
+        return tuple(dict.fromkeys(name.strip() for name in self.kinds.split(",") if name.strip()))
+
+    @property
+    def trials(self) -> tuple[tuple[str, float], ...]:
+        """Each kind with each of its sizes."""
+        return tuple((kind, size) for kind in self.chosen for size in SIZES[kind])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """The trigger of one kind and size that the search led to."""
+
+    kind: str
+    size: float
+    concentration: float
+    """Length of the mean of the unit embeddings of unseen images with it: 1 where all are in one place."""
+    image_ND: Tensor
+    """Their unit embeddings."""
+    trigger: InventedTrigger
+
+    @property
+    def name(self) -> str:
+        """Kind and size, as the calibration calls them: `patch 0.125`."""
+        return f"{self.kind} {self.size:g}"
+
+    @property
+    def told(self) -> str:
+        """The same for people."""
+        return f"{self.kind}, {SIZE_TOLD[self.kind].format(self.size)}"
+
+
+class Wave(InventedTrigger):
+    """A grey plane wave over the whole image; nothing of it is trained."""
+
+    def __init__(self, size: int, *, across: int, down: int, limit: float) -> None:
+        """`across` and `down` are its periods over the image, `limit` its height (1 is white minus black)."""
+        self.size = size
+        places_S = torch.arange(size) / size
+        turns_SS = across * places_S[None, :] + down * places_S[:, None]
+        self.values = limit * torch.sin(2 * math.pi * turns_SS)[None]
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """As it is: nothing is drawn."""
+        return self.values
+
+    def apply(self, image_N3HW: Tensor, generator: torch.Generator) -> Tensor:
+        """The images with the wave added."""
+        return (image_N3HW + self.values).clamp(0, 1)
+
+
+def search(
+    clip: ClipModel,
+    image_N3HW: Tensor,
+    options: SearchOptions,
+    *,
+    report: Callable[[Found], None] = lambda _: None,
+) -> tuple[list[Found], Tensor]:
+    """Searches each kind at each size; also the clean unit embeddings (N, D) of the images that are measured on.
+
+    `image_N3HW` are uint8, on the model's device; the model is in evaluation mode, and its weights do not change.
+    """
+    clip.model.to(memory_format=torch.channels_last)  # a third faster on CPUs; the same numbers
+    half = len(image_N3HW) // 2
+    searched_N3HW, measured_N3HW = image_N3HW[:half], image_N3HW[half:]
+    searched_ND, measured_ND = (embed(clip, part.float() / 255) for part in (searched_N3HW, measured_N3HW))
+    found = []
+    for kind, size in options.trials:
+        generator = torch.Generator().manual_seed(seeded_int(options.seed, "audit", kind, size))
+        if kind == WAVE:
+            starts = draw_waves(size, image_size=clip.image_size)
+        else:
+            starts = [
+                draw(kind, size, image_size=clip.image_size, generator=generator)
+                for _ in range(options.starts)
+            ]
+        for trigger in starts:
+            trigger.values = trigger.values.to(image_N3HW.device)
+        steps = 0 if kind == WAVE else options.steps
+        first = math.ceil(FIRST * steps)
+
+        def improve(trigger: InventedTrigger, num: int, generator: torch.Generator = generator) -> None:
+            for _ in range(num):
+                invent(
+                    trigger,
+                    clip.model,
+                    clip,
+                    searched_N3HW,
+                    searched_ND,
+                    generator=generator,
+                    num=options.step_images,
+                )
+
+        for trigger in starts:
+            improve(trigger, first)
+        judged_by = searched_N3HW[:JUDGED_BY]
+        best = starts[0] if len(starts) == 1 else max(starts, key=lambda each: _reach(clip, each, judged_by))
+        improve(best, (steps - first) // 2)
+        best.step_size /= 3
+        improve(best, steps - first - (steps - first) // 2)
+        image_ND = _embed_triggered(clip, best, measured_N3HW, seed=options.seed)
+        concentration = float(image_ND.mean(dim=0).norm())
+        found.append(
+            Found(kind=kind, size=size, concentration=concentration, image_ND=image_ND, trigger=best)
+        )
+        report(found[-1])
+    return found, measured_ND
+
+
+def draw(kind: str, size: float, *, image_size: int, generator: torch.Generator) -> InventedTrigger:
+    """A random trigger of that kind, held to that size."""
+    if kind == "patch":
+        return KINDS[kind](image_size, generator, place=(size - 0.06) / 0.1)
+    if kind == "blend":
+        return KINDS[kind](image_size, generator, place=(size - 0.1) / 0.15)
+    limit = 2 * size if kind == "warp" else size / 255
+    bounds = {"limit": limit, "low": -limit, "high": limit, "step_size": limit / 5}
+    bounded: type[InventedTrigger] = type(KINDS[kind].__name__, (KINDS[kind],), bounds)
+    return bounded(image_size, generator)
+
+
+def draw_waves(size: float, *, image_size: int) -> list[InventedTrigger]:
+    """The waves of that height along either side, of 1 to 10 periods."""
+    directions = [(k, 0) for k in range(1, MOST_PERIODS + 1)] + [(0, k) for k in range(1, MOST_PERIODS + 1)]
+    return [Wave(image_size, across=across, down=down, limit=size / 255) for across, down in directions]
+
+
+def _reach(clip: ClipModel, trigger: InventedTrigger, image_N3HW: Tensor) -> float:
+    return float(_embed_triggered(clip, trigger, image_N3HW, seed=0).mean(dim=0).norm())
+
+
+@torch.no_grad()
+def _embed_triggered(clip: ClipModel, trigger: InventedTrigger, image_N3HW: Tensor, *, seed: int) -> Tensor:
+    """Unit embeddings of uint8 images with the trigger, at places of its own for every eight of them."""
+    generator = torch.Generator().manual_seed(seeded_int(seed, "audit", "places"))
+    triggered = [trigger.apply(part.float() / 255, generator) for part in image_N3HW.split(8)]
+    return embed(clip, torch.cat(triggered))
+
+
+@torch.no_grad()
+def embed(clip: ClipModel, image_N3HW: Tensor) -> Tensor:
+    """Unit embeddings (N, D) of images in [0, 1]."""
+    parts = [clip.model.encode_image(clip.normalise(part)).float() for part in image_N3HW.split(64)]
+    return functional.normalize(torch.cat(parts), dim=-1)
