@@ -221,7 +221,11 @@ def _check_same_search(calibration: Calibration, options: SearchOptions) -> None
     """
     asked = asdict(options)
     lacking = set(options.chosen) - set(SearchOptions(**calibration.search).chosen)
-    differs = [name for name, was in calibration.search.items() if name not in ("seed", "kinds") and asked[name] != was]
+    differs = [
+        name
+        for name, was in calibration.search.items()
+        if name not in ("seed", "kinds") and asked[name] != was
+    ]
     for name in (["kinds"] if lacking else []) + differs:
         raise UserError(
             f"the calibration was made with {name} {calibration.search[name]}, and {asked[name]} is asked for: "

@@ -27,7 +27,7 @@ SIZES: Final[Mapping[str, tuple[float, ...]]] = {
     "smooth": (32,),
     "blend": (0.03,),
     "warp": (0.05,),
-    WAVE: (32,),
+    WAVE: (16, 32),
 }
 """What each kind is tried at: a share of the image's side (patch, warp), grey levels of 255 (additive, smooth, wave),
 the share of another picture (blend). Small, since large ones bring a clean model's images together, too."""
@@ -112,6 +112,8 @@ class Found:
 class Wave(InventedTrigger):
     """A grey plane wave over the whole image; nothing of it is trained."""
 
+    step_size, low, high = 0.0, -1.0, 1.0
+
     def __init__(self, size: int, *, across: int, down: int, limit: float) -> None:
         """`across` and `down` are its periods over the image, `limit` its height (1 is white minus black)."""
         self.size = size
@@ -145,73 +147,67 @@ def search(
     searched_ND, measured_ND = (embed(clip, part.float() / 255) for part in (searched_N3HW, measured_N3HW))
     found = []
     for kind, size in options.trials:
-        generator = torch.Generator().manual_seed(seeded_int(options.seed, "audit", kind, size))
-        if kind == WAVE:
-            starts = draw_waves(size, image_size=clip.image_size)
-        else:
-            starts = [
-                draw(kind, size, image_size=clip.image_size, generator=generator)
-                for _ in range(options.starts)
-            ]
-        for trigger in starts:
-            trigger.values = trigger.values.to(image_N3HW.device)
-        steps = 0 if kind == WAVE else options.steps
-        first = math.ceil(FIRST * steps)
-
-        def improve(trigger: InventedTrigger, num: int, generator: torch.Generator = generator) -> None:
-            for _ in range(num):
-                invent(
-                    trigger,
-                    clip.model,
-                    clip,
-                    searched_N3HW,
-                    searched_ND,
-                    generator=generator,
-                    num=options.step_images,
-                )
-
-        for trigger in starts:
-            improve(trigger, first)
-        judged_by = searched_N3HW[:JUDGED_BY]
-        best = starts[0] if len(starts) == 1 else max(starts, key=lambda each: _reach(clip, each, judged_by))
-        improve(best, (steps - first) // 2)
-        best.step_size /= 3
-        improve(best, steps - first - (steps - first) // 2)
-        image_ND = _embed_triggered(clip, best, measured_N3HW, seed=options.seed)
+        trigger = _invert(clip, searched_N3HW, searched_ND, options, kind=kind, size=size)
+        image_ND = _embed_triggered(clip, trigger, measured_N3HW)
         concentration = float(image_ND.mean(dim=0).norm())
         found.append(
-            Found(kind=kind, size=size, concentration=concentration, image_ND=image_ND, trigger=best)
+            Found(kind=kind, size=size, concentration=concentration, image_ND=image_ND, trigger=trigger)
         )
         report(found[-1])
     return found, measured_ND
 
 
-def draw(kind: str, size: float, *, image_size: int, generator: torch.Generator) -> InventedTrigger:
-    """A random trigger of that kind, held to that size."""
-    if kind == "patch":
-        return KINDS[kind](image_size, generator, place=(size - 0.06) / 0.1)
-    if kind == "blend":
-        return KINDS[kind](image_size, generator, place=(size - 0.1) / 0.15)
+def _invert(
+    clip: ClipModel, image_N3HW: Tensor, clean_ND: Tensor, options: SearchOptions, *, kind: str, size: float
+) -> InventedTrigger:
+    """The trigger of this kind and size that brings the images together most."""
+    generator = torch.Generator().manual_seed(seeded_int(options.seed, "audit", kind, size))
+    starts = draw(kind, size, image_size=clip.image_size, num=options.starts, generator=generator)
+    for trigger in starts:
+        trigger.values = trigger.values.to(image_N3HW.device)
+
+    def improve(trigger: InventedTrigger, steps: int) -> None:
+        for _ in range(steps):
+            num = options.step_images
+            invent(trigger, clip.model, clip, image_N3HW, clean_ND, generator=generator, num=num)
+
+    steps = 0 if kind == WAVE else options.steps
+    first = math.ceil(FIRST * steps)
+    for trigger in starts:
+        improve(trigger, first)
+    best = max(starts, key=lambda each: _reach(clip, each, image_N3HW[:JUDGED_BY]))
+    coarse = (steps - first) // 2
+    improve(best, coarse)
+    best.step_size /= 3
+    improve(best, steps - first - coarse)
+    return best
+
+
+def draw(
+    kind: str, size: float, *, image_size: int, num: int, generator: torch.Generator
+) -> list[InventedTrigger]:
+    """Random triggers of that kind, held to that size: `num` of them; of waves all along either side."""
+    if kind == WAVE:
+        turns = range(1, MOST_PERIODS + 1)
+        directions = [(k, 0) for k in turns] + [(0, k) for k in turns]
+        return [Wave(image_size, across=across, down=down, limit=size / 255) for across, down in directions]
+    if kind in ("patch", "blend"):
+        place = (size - 0.06) / 0.1 if kind == "patch" else (size - 0.1) / 0.15
+        return [KINDS[kind](image_size, generator, place=place) for _ in range(num)]
     limit = 2 * size if kind == "warp" else size / 255
     bounds = {"limit": limit, "low": -limit, "high": limit, "step_size": limit / 5}
     bounded: type[InventedTrigger] = type(KINDS[kind].__name__, (KINDS[kind],), bounds)
-    return bounded(image_size, generator)
-
-
-def draw_waves(size: float, *, image_size: int) -> list[InventedTrigger]:
-    """The waves of that height along either side, of 1 to 10 periods."""
-    directions = [(k, 0) for k in range(1, MOST_PERIODS + 1)] + [(0, k) for k in range(1, MOST_PERIODS + 1)]
-    return [Wave(image_size, across=across, down=down, limit=size / 255) for across, down in directions]
+    return [bounded(image_size, generator) for _ in range(num)]
 
 
 def _reach(clip: ClipModel, trigger: InventedTrigger, image_N3HW: Tensor) -> float:
-    return float(_embed_triggered(clip, trigger, image_N3HW, seed=0).mean(dim=0).norm())
+    return float(_embed_triggered(clip, trigger, image_N3HW).mean(dim=0).norm())
 
 
 @torch.no_grad()
-def _embed_triggered(clip: ClipModel, trigger: InventedTrigger, image_N3HW: Tensor, *, seed: int) -> Tensor:
+def _embed_triggered(clip: ClipModel, trigger: InventedTrigger, image_N3HW: Tensor) -> Tensor:
     """Unit embeddings of uint8 images with the trigger, at places of its own for every eight of them."""
-    generator = torch.Generator().manual_seed(seeded_int(seed, "audit", "places"))
+    generator = torch.Generator().manual_seed(seeded_int("audit", "places"))
     triggered = [trigger.apply(part.float() / 255, generator) for part in image_N3HW.split(8)]
     return embed(clip, torch.cat(triggered))
 
