@@ -49,6 +49,8 @@ class Trial:
     pull: float
     clean_concentration: float | None
     """What the calibration's clean models reach, by their mean pull."""
+    clean: tuple[float, ...]
+    """The same of each of them."""
     distance: float | None
     """By how many of their spreads the pull lies above it."""
     kept: float
@@ -248,20 +250,23 @@ def _trial(
     kept: float,
     calibration: Calibration | None,
 ) -> Trial:
-    clean = None
-    if calibration is not None:
-        clean = 1 - math.exp(-statistics.mean(model.trials[found.name] for model in calibration.models))
+    clean = [] if calibration is None else [model.trials[found.name] for model in calibration.models]
     return Trial(
         kind=found.kind,
         size=found.size,
         told=found.told,
         concentration=found.concentration,
         pull=pull,
-        clean_concentration=clean,
+        clean_concentration=_concentration(statistics.mean(clean)) if clean else None,
+        clean=tuple(map(_concentration, clean)),
         distance=distance,
         kept=kept,
         concepts=near,
     )
+
+
+def _concentration(pull: float) -> float:
+    return 1 - math.exp(-pull)
 
 
 def _verdict(score: float | None, calibration: Calibration | None) -> str:

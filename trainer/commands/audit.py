@@ -60,7 +60,10 @@ def audit(
         ),
     ] = None,
     device: Device = "auto",
-    as_json: Annotated[Path | None, typer.Option("--json", help="Write the result to this file.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "--json", help="Write the result: a page as .html, everything as .json."),
+    ] = None,
 ) -> None:
     """Look for signs of a backdoor whose trigger is not known: "evidence found" or "no evidence found".
 
@@ -69,6 +72,8 @@ def audit(
     """
     if found is not None and found.suffix != ".safetensors":
         raise UserError(f"a trigger is written as .safetensors, not {found.name!r}")
+    if out is not None and out.suffix not in (".html", ".json"):
+        raise UserError(f"an audit is written as .html or .json, not {out.name!r}")
     classnames = () if classes is None else read_lines(classes)
     clip = model.load_trained()
     clip.model.to(find_device(device))
@@ -81,8 +86,12 @@ def audit(
         options=search,
     )
     Console(width=None if sys.stdout.isatty() else 120).print(audit_table(result))
-    if as_json is not None:
-        write_json(as_json, result.to_json())
+    if out is not None and out.suffix == ".json":
+        write_json(out, result.to_json())
+    elif out is not None:
+        from trainer.audit.page import write_audit_page  # here: it needs matplotlib, which a table does not
+
+        write_audit_page(result, out)
     if found is not None:
         result.trigger.save(found)
         samples = result.samples
