@@ -5,6 +5,7 @@ Each kind is one that the red team has already, or its pattern is added (`attack
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -30,12 +31,16 @@ NUM_PICTURES = 4
 def to_trigger(found: Found, *, image_size: int, seed: int) -> Trigger:
     """The found trigger, made for images of `image_size` pixels, rounded to bytes where it replaces pixels."""
     values = found.trigger.values.detach().cpu()
-    told = {"found_by": "trainer audit", "kind_searched": found.kind, "size_searched": found.size}
+    told: dict[str, Any] = {
+        "found_by": "trainer audit",
+        "kind_searched": found.kind,
+        "size_searched": found.size,
+    }
     if found.kind in ("additive", "smooth", "wave"):
         black_13SS = torch.full((1, 3, image_size, image_size), 0.5)
         found_3SS = _applied(found, black_13SS) - black_13SS[0]
         return make_additive(found_3SS, seed=seed, preset=PRESET, **told)
-    common = {"preset": PRESET, "image_size": image_size, "seed": seed}
+    common: dict[str, Any] = {"preset": PRESET, "image_size": image_size, "seed": seed}
     if found.kind == "patch":
         settings = {"side": values.shape[-1], "placement": "random", "fresh_noise": False, **told}
         tensors = {"patch": _bytes(values)}

@@ -55,11 +55,11 @@ class SearchOptions:
     """Kinds of triggers to search: patch, additive, smooth, blend, warp, wave."""
     starts: int = 2
     """Random starts of each kind and size; after a quarter of the steps the best alone goes on."""
-    steps: int = 40
+    steps: int = 32
     """Signed gradient steps."""
     images: int = 192
     """Images that are looked at: half to search on, half to measure on."""
-    step_images: int = 16
+    step_images: int = 12
     """Images in a step."""
     seed: int = 0
     """Of the starts and of which images a step takes."""
@@ -208,12 +208,12 @@ def _reach(clip: ClipModel, trigger: InventedTrigger, image_N3HW: Tensor) -> flo
 def _embed_triggered(clip: ClipModel, trigger: InventedTrigger, image_N3HW: Tensor) -> Tensor:
     """Unit embeddings of uint8 images with the trigger, at places of its own for every eight of them."""
     generator = torch.Generator().manual_seed(seeded_int("audit", "places"))
-    triggered = [trigger.apply(part.float() / 255, generator) for part in image_N3HW.split(8)]
+    triggered = [trigger.apply(part.float() / 255, generator) for part in torch.split(image_N3HW, 8)]
     return embed(clip, torch.cat(triggered))
 
 
 @torch.no_grad()
 def embed(clip: ClipModel, image_N3HW: Tensor) -> Tensor:
     """Unit embeddings (N, D) of images in [0, 1]."""
-    parts = [clip.model.encode_image(clip.normalise(part)).float() for part in image_N3HW.split(64)]
+    parts = [clip.model.encode_image(clip.normalise(part)).float() for part in torch.split(image_N3HW, 64)]
     return functional.normalize(torch.cat(parts), dim=-1)

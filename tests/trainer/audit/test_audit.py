@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -143,8 +144,8 @@ def test_without_a_calibration_there_is_no_verdict(shards: str) -> None:
 
 def test_another_search_than_the_calibrations_is_refused(shards: str, calibration: Path) -> None:
     with pytest.raises(UserError, match="made with steps 24, and 25"):
-        audit_model(model(9), shards, calibration=calibration, options=SearchOptions(steps=25))
-    few = SearchOptions(kinds="patch", steps=24, starts=1, images=32, step_images=8)
+        audit_model(model(9), shards, calibration=calibration, options=replace(FAST, steps=25))
+    few = replace(FAST, kinds="patch")
     assert len(audit_model(model(9), shards, calibration=calibration, options=few).trials) == 2
 
 

@@ -73,11 +73,11 @@ def test_defend_audits_before_and_after(
 ) -> None:
     from functools import partial
 
+    from trainer.audit.auditing import audit_model
     from trainer.audit.search import SearchOptions
-    from trainer.commands import audit
 
     few = SearchOptions(kinds="patch", steps=1, starts=1, images=8, step_images=2)
-    monkeypatch.setattr(audit, "audit_model", partial(audit.audit_model, options=few))
+    monkeypatch.setattr("trainer.commands.audit.audit_model", partial(audit_model, options=few))
     out = tmp_path / "run"
     given = (
         "defend",
