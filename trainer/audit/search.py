@@ -2,8 +2,7 @@
 
 After DECREE (Feng et al. 2023): a backdoored encoder is where a little change takes every image to one place. Searched
 on one half of the images, measured on the other; nothing is known of the trigger or its target. The kinds are those
-that `defences.invented` moves by signed gradients, and plane waves, of which all are tried (Yin et al. 2019): what
-gradients find among smooth patterns is what fools a clean model, too.
+that `defences.invented` moves by signed gradients.
 """
 
 import math
@@ -20,39 +19,34 @@ from trainer.defences.invented import KINDS, InventedTrigger, invent
 from trainer.model import ClipModel
 from trainer.seeds import seeded_int
 
-WAVE: Final = "wave"
 SIZES: Final[Mapping[str, tuple[float, ...]]] = {
     "patch": (0.095, 0.125),
     "additive": (4,),
     "smooth": (32,),
     "blend": (0.03,),
     "warp": (0.05,),
-    WAVE: (16, 32),
 }
-"""What each kind is tried at: a share of the image's side (patch, warp), grey levels of 255 (additive, smooth, wave),
-the share of another picture (blend). Small, since large ones bring a clean model's images together, too."""
+"""What each kind is tried at: a share of the image's side (patch, warp), grey levels of 255 (additive, smooth), the
+share of another picture (blend). Small, since large ones bring a clean model's images together, too."""
 SIZE_TOLD: Final[Mapping[str, str]] = {
     "patch": "{:.1%} of the side",
     "additive": "{:g}/255",
     "smooth": "{:g}/255",
     "blend": "{:.0%}",
     "warp": "{:.1%} of the side",
-    WAVE: "{:g}/255",
 }
-MOST_PERIODS: Final = 10
-"""Of a wave, over the image."""
 FIRST: Final = 0.25
 """The share of the steps that every start is given; the best alone goes on."""
 JUDGED_BY: Final = 32
-"""Images by which starts and waves are told apart."""
+"""Images by which starts are told apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchOptions:
     """How hard triggers are searched for."""
 
-    kinds: str = "patch,additive,smooth,blend,warp,wave"
-    """Kinds of triggers to search: patch, additive, smooth, blend, warp, wave."""
+    kinds: str = "patch,additive,smooth,blend,warp"
+    """Kinds of triggers to search: patch, additive, smooth, blend, warp."""
     starts: int = 2
     """Random starts of each kind and size; after a quarter of the steps the best alone goes on."""
     steps: int = 32
@@ -109,27 +103,6 @@ class Found:
         return f"{self.kind}, {SIZE_TOLD[self.kind].format(self.size)}"
 
 
-class Wave(InventedTrigger):
-    """A grey plane wave over the whole image; nothing of it is trained."""
-
-    step_size, low, high = 0.0, -1.0, 1.0
-
-    def __init__(self, size: int, *, across: int, down: int, limit: float) -> None:
-        """`across` and `down` are its periods over the image, `limit` its height (1 is white minus black)."""
-        self.size = size
-        places_S = torch.arange(size) / size
-        turns_SS = across * places_S[None, :] + down * places_S[:, None]
-        self.values = limit * torch.sin(2 * math.pi * turns_SS)[None]
-
-    def draw(self, generator: torch.Generator) -> Tensor:
-        """As it is: nothing is drawn."""
-        return self.values
-
-    def apply(self, image_N3HW: Tensor, generator: torch.Generator) -> Tensor:
-        """The images with the wave added."""
-        return (image_N3HW + self.values).clamp(0, 1)
-
-
 def search(
     clip: ClipModel,
     image_N3HW: Tensor,
@@ -171,26 +144,21 @@ def _invert(
             num = options.step_images
             invent(trigger, clip.model, clip, image_N3HW, clean_ND, generator=generator, num=num)
 
-    steps = 0 if kind == WAVE else options.steps
-    first = math.ceil(FIRST * steps)
+    first = math.ceil(FIRST * options.steps)
     for trigger in starts:
         improve(trigger, first)
     best = max(starts, key=lambda each: _reach(clip, each, image_N3HW[:JUDGED_BY]))
-    coarse = (steps - first) // 2
+    coarse = (options.steps - first) // 2
     improve(best, coarse)
     best.step_size /= 3
-    improve(best, steps - first - coarse)
+    improve(best, options.steps - first - coarse)
     return best
 
 
 def draw(
     kind: str, size: float, *, image_size: int, num: int, generator: torch.Generator
 ) -> list[InventedTrigger]:
-    """Random triggers of that kind, held to that size: `num` of them; of waves all along either side."""
-    if kind == WAVE:
-        turns = range(1, MOST_PERIODS + 1)
-        directions = [(k, 0) for k in turns] + [(0, k) for k in turns]
-        return [Wave(image_size, across=across, down=down, limit=size / 255) for across, down in directions]
+    """Random triggers of that kind, held to that size."""
     if kind in ("patch", "blend"):
         place = (size - 0.06) / 0.1 if kind == "patch" else (size - 0.1) / 0.15
         return [KINDS[kind](image_size, generator, place=place) for _ in range(num)]

