@@ -61,4 +61,4 @@ def test_the_examples_run(tmp_path: Path) -> None:
         assert f"examples/{name}.py" in PAGE
     assert "dog chasing ball" in told["parse"]
     assert "top-1: BA " in told["evaluate"]
-    assert told["audit"].startswith(("evidence found", "not calibrated"))
+    assert "evidence found" in told["audit"]
