@@ -9,7 +9,6 @@ complete.
 import atexit
 import functools
 import gc
-import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -50,10 +49,14 @@ from pipeline.storage import (
     append_line,
     find_named,
     hold,
+    is_of_this_process,
+    place,
     read_json,
     read_table,
+    remove_folder,
     remove_unfinished,
     write_json,
+    write_lines,
     write_table,
 )
 from pipeline.subcaptions.making import SubcaptionOptions, make_subcaption
@@ -266,11 +269,14 @@ def run_stages(
     `source` is what `options.source` names, where that has been opened already. `tell` takes a line for each file that
     was damaged.
     """
+    options = replace(options, out=place(options.out), lexicons=options.lexicons and place(options.lexicons))
     out = options.out
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; --out wants a folder")
     if options.source is not None:
         source = open_source(options.source)
+    if is_of_this_process(out) or (source is not None and is_of_this_process(source.files[0])):
+        options = replace(options, workers=1)
     if source is None and not (out / "captions" / INDEX).exists():
         raise UserError(f"{out} holds no captions; run `pipeline parse-captions INPUT --out {out}`")
     with hold(out):
@@ -280,7 +286,10 @@ def run_stages(
             tell(line)
             log(line)
 
-        return _run_stages(options, source, tell_and_log, log)
+        try:
+            return _run_stages(options, source, tell_and_log, log)
+        finally:
+            write_lines(_log_file(out))
 
 
 def _run_stages(options: PipelineOptions, source: Source | None, tell: Tell, log: Tell) -> dict[str, Any]:
@@ -316,9 +325,13 @@ def _run_stages(options: PipelineOptions, source: Source | None, tell: Tell, log
 
 def _log(out: Path, line: str) -> None:
     """Add a line to the log beside the folder: in it, two runs would differ by their times."""
-    folder = out.resolve()
     time_of_day = datetime.now(UTC).isoformat(timespec="seconds")
-    append_line(folder.with_name(folder.name + ".log"), f"{time_of_day} {line}")
+    append_line(_log_file(out), f"{time_of_day} {line}")
+
+
+def _log_file(out: Path) -> Path:
+    folder = out.resolve()
+    return folder.with_name(folder.name + ".log")
 
 
 def _remove(out: Path, stages: Sequence[str]) -> None:
@@ -327,7 +340,7 @@ def _remove(out: Path, stages: Sequence[str]) -> None:
         return
     names = tuple(STAGES)
     for name in names[min(names.index(stage) for stage in stages) :]:
-        shutil.rmtree(out / name, ignore_errors=True)
+        remove_folder(out / name)
     forget_stages(out, names[min(names.index(stage) for stage in stages) :])
     (out / MANIFEST).unlink(missing_ok=True)
 
