@@ -12,6 +12,7 @@ import gc
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +29,7 @@ from pipeline.captions.ingest import (
     read_index,
 )
 from pipeline.captions.readers import InputOptions, Source, open_source
-from pipeline.engine import map_parts
+from pipeline.engine import map_parts, ray_cluster
 from pipeline.errors import UserError
 from pipeline.lexicons.loading import Lexicons, load_lexicons
 from pipeline.manifest import MANIFEST, read_files, write_manifest
@@ -63,6 +64,7 @@ from pipeline.subcaptions.making import SubcaptionOptions, make_subcaption
 from pipeline.tables import read_captions, read_scene_graphs, scene_graphs_table, subcaptions_table
 
 MADE_WITH: Final = "options.json"
+ENGINES: Final = ("local", "ray")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +91,10 @@ class PipelineOptions:
     """Rows per shard where the input is no tar."""
     workers: int = 1
     """Worker processes."""
+    engine: str = "local"
+    """local, or ray: parts are done by the workers of a Ray cluster, which must see INPUT and OUT."""
+    ray_address: str | None = None
+    """Of the cluster. Default: RAY_ADDRESS, else a Ray of this machine, with --workers."""
     check: bool = False
     """Compare what OUT holds by its hash, too, not by its size alone."""
     overwrite: bool = False
@@ -100,6 +106,10 @@ class PipelineOptions:
             raise UserError(f"there is no stage {unknown[0]!r}; one of: {', '.join(STAGES)}")
         if self.rows_per_part < 1:
             raise UserError(f"rows per part must be at least 1, not {self.rows_per_part}")
+        if self.engine not in ENGINES:
+            raise UserError(f"there is no engine {self.engine!r}; one of: {', '.join(ENGINES)}")
+        if self.ray_address is not None and self.engine != "ray":
+            raise UserError("--ray-address goes with --engine ray")
         if self.workers < 1:
             raise UserError(f"workers must be at least 1, not {self.workers}")
 
@@ -276,10 +286,12 @@ def run_stages(
     if options.source is not None:
         source = open_source(options.source)
     if is_of_this_process(out) or (source is not None and is_of_this_process(source.files[0])):
-        options = replace(options, workers=1)
+        options = replace(options, workers=1, engine="local", ray_address=None)
     if source is None and not (out / "captions" / INDEX).exists():
         raise UserError(f"{out} holds no captions; run `pipeline parse-captions INPUT --out {out}`")
-    with hold(out):
+    on_ray = options.engine == "ray"
+    engine = ray_cluster(options.ray_address, workers=options.workers) if on_ray else nullcontext()
+    with hold(out), engine:
         log = functools.partial(_log, out)
 
         def tell_and_log(line: str) -> None:

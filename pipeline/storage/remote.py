@@ -283,8 +283,8 @@ class RemotePath(PurePosixPath):
 
         Raises:
             FileNotFoundError, FileExistsError: It is not there, or is.
-            UserError: The store refuses, or its package is not installed.
-            RemoteError: The store does not answer.
+            RemoteError: The store refuses, or does not answer.
+            UserError: Its package is not installed.
         """
         system = self._system()
         for attempt in range(ATTEMPTS):
@@ -294,7 +294,7 @@ class RemotePath(PurePosixPath):
                 raise
             except Exception as error:
                 if isinstance(error, _PERMANENT) or type(error).__name__ in _PERMANENT_NAMES:
-                    raise UserError(f"{self}: {_said(error)}") from error
+                    raise RemoteError(f"{self}: {_said(error)}") from error
                 if attempt == ATTEMPTS - 1:
                     raise RemoteError(f"{self}: {_said(error)} (asked {ATTEMPTS} times)") from error
             time.sleep(FIRST_WAIT_SECONDS * 2**attempt * random.uniform(0.5, 1))
