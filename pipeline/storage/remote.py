@@ -198,7 +198,7 @@ class RemotePath(PurePosixPath):
         for name in names:
             yield self / str(name).removeprefix(root).lstrip("/")
 
-    def open(self, mode: str = "rb", **how: Any) -> Any:
+    def open(self, mode: str = "r", **how: Any) -> Any:
         """The object to be read, block by block: as bytes with `rb`, else as text. It can be searched."""
         assert set(mode) <= set("rb"), mode  # written by `publish` alone
         file = io.BufferedReader(_Blocks(self), LAST_BLOCK)
