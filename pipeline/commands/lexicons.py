@@ -18,7 +18,9 @@ def build_lexicons(
     out: Out,
     captions: Annotated[
         str | None,
-        typer.Option(help="Captions whose vocabulary sets the bands: INPUT as for augment-captions."),
+        typer.Option(
+            help="Captions whose vocabulary sets the bands and the pairs: INPUT as for augment-captions."
+        ),
     ] = None,
     *,
     reading: ReadOptions,
@@ -36,14 +38,20 @@ def build_lexicons(
         for name, value in estimate(model, building.requests_of(options)).items():
             typer.echo(f"{name:14} {'no price known' if value is None else value}")
         return
-    rows = None if captions is None else _caption_texts(InputOptions(input=captions, **asdict(reading)))
-    manifest = building.build_lexicons(options, rows)
+    texts = pairs = None
+    if captions is not None:
+        from pipeline.commands.pairs import pairs_of  # loads the parser
+
+        texts = list(caption_texts(InputOptions(input=captions, **asdict(reading))))
+        pairs = pairs_of(texts) if options.pairs is None else None
+    manifest = building.build_lexicons(options, texts, pairs)
     size = f"{options.size:,}"
     typer.echo(f"wrote {out}: {size} objects, {size} attributes, {size} relations")
     typer.echo(f"WordNet {manifest.get('wordnet', '')}{'' if manifest.get('llm') else ', no LLM asked'}")
 
 
-def _caption_texts(input: InputOptions) -> Iterator[str]:
+def caption_texts(input: InputOptions) -> Iterator[str]:
+    """The captions of an input; what was wrong with it is told at the end."""
     source = open_source(input)
     typer.echo(source.describe(), err=True)
     faults: list[str] = []

@@ -10,8 +10,10 @@ from functools import lru_cache
 from typing import Final
 
 from pipeline.lexicons.loading import Lexicon, Lexicons
+from pipeline.lexicons.pairs import ALONE, BARE, OBJECTS, SUBJECTS
 from pipeline.scene_graphs.rules import RULES_BY_NAME
 from pipeline.schema import Attribute, Entity, Relation, SceneGraph
+from pipeline.subcaptions.likely import Likely
 from pipeline.subcaptions.replacements import Plan, Slot
 from pipeline.subcaptions.term_pools import (
     BASE,
@@ -76,9 +78,14 @@ class Draft:
     """One for each kind of element that can be replaced, in the order of schema.Kind."""
 
 
-def draft_positive(caption: str, graph: SceneGraph, lexicons: Lexicons, *, near: bool) -> Draft:
-    """The positive of a graph that has an entity, and its plans. `near`: slots know the terms like their originals."""
-    return _Drafting(caption, graph, lexicons, near=near).finish()
+def draft_positive(
+    caption: str, graph: SceneGraph, lexicons: Lexicons, *, near: bool, likely: Likely | None
+) -> Draft:
+    """The positive of a graph that has an entity, and its plans.
+
+    `near`: slots know the terms like their originals. `likely`: they know what is likely in their places.
+    """
+    return _Drafting(caption, graph, lexicons, near=near, likely=likely).finish()
 
 
 class _Drafting:
@@ -90,18 +97,22 @@ class _Drafting:
         "_graph",
         "_length",
         "_lexicons",
+        "_likely",
         "_near",
         "_objects",
         "_pieces",
         "_pools",
     )
 
-    def __init__(self, caption: str, graph: SceneGraph, lexicons: Lexicons, *, near: bool) -> None:
+    def __init__(
+        self, caption: str, graph: SceneGraph, lexicons: Lexicons, *, near: bool, likely: Likely | None
+    ) -> None:
         self._caption = caption
         self._graph = graph
         self._lexicons = lexicons
         self._pools = pools_of(lexicons)
         self._near = near
+        self._likely = likely
         self._pieces: list[str] = []
         self._length = -1
         self._attributes: list[Slot] = []
@@ -113,29 +124,27 @@ class _Drafting:
         relation_slot = None
         excluded_relations = 0
         if relation is None:
-            self._add_entity(graph.entities[0], None)
+            self._add_entity(graph.entities[0], None, SUBJECTS)
         else:
-            first, second = graph.entities[relation.subject], graph.entities[relation.object]
-            if _subject_after(relation):  # "elephants ridden by men" has men as its subject
-                first, second = second, first
-            self._add_entity(first, relation)
-            relation_slot = self._add_relation(relation)
-            self._add_entity(second, relation)
+            first, second = ends_of(graph, relation)
+            self._add_entity(first, relation, SUBJECTS)
+            relation_slot = self._add_relation(relation, first, second)
+            self._add_entity(second, relation, OBJECTS)
             if relation_slot is not None:
                 excluded_relations = self._excluded_relations(relation, second)
         positive = " ".join(self._pieces)
         plans = []
-        if self._attributes and all(slot.bands for slot in self._attributes):
+        if self._attributes and all(slot.bands and self._likely_at(slot) for slot in self._attributes):
             plans.append(Plan(positive, "attribute", self._attributes, self._excluded_attributes()))
         if relation_slot is not None:
             plans.append(Plan(positive, "relation", [relation_slot], excluded_relations))
         plans.append(Plan(positive, "object", self._objects, self._excluded_objects()))
         return Draft(positive, plans)
 
-    def _add_entity(self, entity: Entity, relation: Relation | None) -> None:
+    def _add_entity(self, entity: Entity, relation: Relation | None, link: str) -> None:
         lemma = entity.lemma
         for attribute in entity.attributes:
-            if _describes(attribute, relation, entity.start):
+            if describes(attribute, relation, entity.start):
                 text, start = self._add(attribute, attribute.text)
                 self._attributes.append(
                     self._attribute_slot(start, text, lemma.rpartition(" ")[2], attribute.lemma)
@@ -143,8 +152,12 @@ class _Drafting:
         text, start = self._add(entity, entity.head)
         objects = self._lexicons.objects
         near = self._near and (objects.near(lemma) or objects.near(lemma.rpartition(" ")[2]))
-        pool = self._pools.objects[PLURAL if _is_plural(entity) else SINGULAR]
-        self._objects.append(Slot(start, text, pool, near=near))
+        form = PLURAL if _is_plural(entity) else SINGULAR
+        place = None
+        if (likely := self._likely) is not None:
+            key = ALONE if relation is None else relation_key(relation)
+            place = likely.object_place(link, key, likely.kind_of(lemma), form)
+        self._objects.append(Slot(start, text, self._pools.objects[form], near=near, place=place))
 
     def _attribute_slot(self, start: int, text: str, noun: str, lemma: str) -> Slot:
         """A slot that draws from what contrasts with the attribute or makes no sense of the noun."""
@@ -153,9 +166,10 @@ class _Drafting:
         possible = lexicon.possible(noun)
         contrasts = lexicon.contrasts(word) or lexicon.contrasts(lemma)
         pool = self._pools.attributes.without(possible & ~contrasts if contrasts else possible)
-        return Slot(start, text, pool, near=self._near and lexicon.near(word))
+        place = None if self._likely is None else self._likely.attribute_place(noun, pool)
+        return Slot(start, text, pool, near=self._near and lexicon.near(word), place=place)
 
-    def _add_relation(self, relation: Relation) -> Slot | None:
+    def _add_relation(self, relation: Relation, first: Entity, second: Entity) -> Slot | None:
         text = relation.text
         link = _subject_after(relation)
         if link and not text.endswith(f" {link}"):
@@ -172,7 +186,15 @@ class _Drafting:
         near = self._near and (
             relations.near(relation.lemma) or relations.near(relation.lemma.partition(" ")[0])
         )
-        return Slot(start, text, pool, near=near, before=before, tail=tail)
+        place = None
+        if (likely := self._likely) is not None:
+            kinds = likely.kind_of(first.lemma), likely.kind_of(second.lemma)
+            place = likely.relation_place(pool, tail, *kinds)
+        return Slot(start, text, pool, near=near, place=place, before=before, tail=tail)
+
+    def _likely_at(self, slot: Slot) -> bool:
+        """Whether captions have another attribute there; even draws do not ask."""
+        return self._likely is None or (slot.place is not None and bool(slot.place.close))
 
     def _add(self, element: Attribute | Entity | Relation, text: str) -> tuple[str, int]:
         """The element's text as it stands in the positive, and where it starts."""
@@ -216,13 +238,28 @@ class _Drafting:
         return excluded
 
 
+def ends_of(graph: SceneGraph, relation: Relation) -> tuple[Entity, Entity]:
+    """What stands before and after a relation: "elephants ridden by men" has men as its subject, behind it."""
+    first, second = graph.entities[relation.subject], graph.entities[relation.object]
+    return (second, first) if _subject_after(relation) else (first, second)
+
+
+def relation_key(relation: Relation) -> str:
+    """What a relation is counted as: a verb's lemma, a participle as it stands ("parked on"), a preposition "@in"."""
+    link = _subject_after(relation)
+    text = relation.text.lower() if relation.tag == "VBN" else relation.lemma
+    if link and not text.endswith(f" {link}"):
+        text += f" {link}"
+    return text if relation.tag[:1] in ("V", "T", "M") else BARE + text
+
+
 def _subject_after(relation: Relation) -> str | None:
     """The word between an object and the subject behind it, where the relation's rule says that they stand so."""
     rule = RULES_BY_NAME.get(relation.rule)
     return None if rule is None else rule.subject_after
 
 
-def _describes(attribute: Attribute, relation: Relation | None, head_start: int) -> bool:
+def describes(attribute: Attribute, relation: Relation | None, head_start: int) -> bool:
     """Whether an attribute goes into the positive: one word or compound word, no number and no determiner.
 
     Where the relation is a verb, another verb after the noun ("man walking and holding a drink") is no adjective.

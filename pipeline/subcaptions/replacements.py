@@ -11,6 +11,7 @@ from itertools import chain, islice
 from typing import Final
 
 from pipeline.schema import Kind
+from pipeline.subcaptions.likely import Place
 from pipeline.subcaptions.term_pools import LOWER, UPPER, Bands, Entry, Pool, case_of
 
 _FREE_DRAWS: Final = 12
@@ -42,6 +43,7 @@ class Slot:
         "lexicon",
         "near",
         "original",
+        "place",
         "plain",
         "pool",
         "start",
@@ -49,7 +51,15 @@ class Slot:
     )
 
     def __init__(
-        self, start: int, original: str, pool: Pool, *, near: int, before: str = "", tail: str = ""
+        self,
+        start: int,
+        original: str,
+        pool: Pool,
+        *,
+        near: int,
+        place: Place | None,
+        before: str = "",
+        tail: str = "",
     ) -> None:
         self.start = start
         """Where the original stands in the positive."""
@@ -59,6 +69,8 @@ class Slot:
         self.lexicon = pool.lexicon
         self.near = near
         """Terms that are like the original, as bits."""
+        self.place = place
+        """What is likely there; None for even draws, and where nothing is known of it."""
         self.before = before
         """What stays before the term ("to " of an infinitive)."""
         self.tail = tail
@@ -119,6 +131,20 @@ def draw(slot: Slot, plan: Plan, numbers: Iterator[int], caption: str, *, band: 
         if plan.allows(entry, caption):
             return entry
     return _walk(slot.pool.entries(), plan, numbers, caption)
+
+
+def draw_likely(slot: Slot, plan: Plan, numbers: Iterator[int], caption: str) -> Entry | None:
+    """As `draw`, from what captions have in such a place; where they have nothing that fits, from all terms."""
+    place = slot.place
+    if place is not None:
+        for _ in range(_FREE_DRAWS):
+            entry = place.draw(next(numbers))
+            if plan.allows(entry, caption):
+                return entry
+        for entry in place.walk(next(numbers)):
+            if plan.allows(entry, caption):
+                return entry
+    return draw(slot, plan, numbers, caption, band=next(numbers) % len(slot.bands))
 
 
 def draw_near(slot: Slot, plan: Plan, numbers: Iterator[int], caption: str) -> Entry | None:

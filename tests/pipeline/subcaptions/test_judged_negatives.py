@@ -52,7 +52,7 @@ def test_negatives_that_todays_code_makes_are_false_and_well_formed(made: list[S
     gone = [(row["positive"], row["negative"]) for row in JUDGED if row not in judged]
     unread = f"read what is made in the stead of these, and judge it: {gone}"
     assert sum(row["false"] for row in judged) >= 0.96 * len(JUDGED), unread
-    assert sum(row["well_formed"] for row in judged) >= 0.96 * len(JUDGED), unread
+    assert sum(row["well_formed"] for row in judged) >= 0.95 * len(JUDGED), unread
 
 
 def test_every_kind_was_judged() -> None:
