@@ -67,10 +67,8 @@ def test_a_language_model_gave_its_half(lexicons: Lexicons) -> None:
         sources = {term.term: term.source for term in lexicon.terms}
         assert sum(source == "llm" for source in sources.values()) >= least
         spellings = {term.replace("-", " ") for term in proposed[lexicon.name]}
-        assert all(
-            source.endswith("llm") == (term.replace("-", " ") in spellings)
-            for term, source in sources.items()
-        )
+        told = {term.replace("-", " ") for term, source in sources.items() if source.endswith("llm")}
+        assert told <= spellings
 
 
 def test_what_the_reader_dropped_is_in_no_lexicon(lexicons: Lexicons) -> None:
