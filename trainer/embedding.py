@@ -35,6 +35,8 @@ class Embeddings:
     added_XD: Tensor | None = None
     scale: Tensor
     """exp(logit_scale), a scalar."""
+    bias: Tensor | None = None
+    """logit_bias, a scalar, of a model that was trained with the sigmoid loss."""
 
     @property
     def texts(self) -> Tensor:
@@ -82,6 +84,7 @@ def encode(
         positive_TD=positive_TD,
         negative_TD=negative_TD,
         scale=model.logit_scale.exp(),
+        bias=getattr(model, "logit_bias", None),
     )
 
 

@@ -2,7 +2,8 @@
 
 `methods` says which of them a method adds up. Notation: u image, t caption, p positive, n negative embeddings, all
 unit vectors; B samples of D dimensions; s the learnable scale exp(logit_scale). CleanCLIP's two terms follow its
-public definition; the counterfactual terms are numbered (1) to (3) as in `docs/decisions.md`.
+public definition; the counterfactual terms are numbered (1) to (3) as in `docs/decisions.md`. A model that has a bias
+b for its logits (SigLIP) was trained with a sigmoid for each pair: so are its terms here.
 """
 
 from collections.abc import Mapping
@@ -49,6 +50,22 @@ def clip_loss(image_BD: Tensor, text_BD: Tensor, *, scale: Tensor | float) -> Te
     return (image_to_text + functional.cross_entropy(logits_BB.T, labels_B)) / 2
 
 
+def sigmoid_loss(image_BD: Tensor, text_BD: Tensor, *, scale: Tensor | float, bias: Tensor | float) -> Tensor:
+    """SigLIP's loss, -1/B sum over all pairs of log sigmoid(+-(s u t' + b)), + where they belong together: a scalar."""
+    logits_BB = scale * (_full(image_BD) @ _full(text_BD).T) + bias
+    signs_BB = 2 * torch.eye(len(logits_BB), device=logits_BB.device) - 1
+    return -functional.logsigmoid(signs_BB * logits_BB).sum() / len(logits_BB)
+
+
+def matching_loss(
+    image_BD: Tensor, text_BD: Tensor, *, scale: Tensor | float, bias: Tensor | float | None
+) -> Tensor:
+    """The loss that a model's images and captions were matched with: SigLIP's where it has a bias, else CLIP's."""
+    if bias is None:
+        return clip_loss(image_BD, text_BD, scale=scale)
+    return sigmoid_loss(image_BD, text_BD, scale=scale, bias=bias)
+
+
 def in_modal_loss(
     image_BD: Tensor,
     image_view_BD: Tensor,
@@ -84,6 +101,25 @@ def counterfactual_loss(
     against = [positive_BB.T, negative_BB.T] if options.text_to_image_negatives else [positive_BB.T]
     text_to_image = torch.logsumexp(torch.cat(against, dim=1), dim=1) - matched_B
     return (image_to_text.mean() + text_to_image.mean()) / 2
+
+
+def sigmoid_counterfactual_loss(
+    image_BD: Tensor,
+    positive_BD: Tensor,
+    negative_BD: Tensor,
+    *,
+    scale: Tensor | float,
+    bias: Tensor | float,
+    negatives: Negatives,
+) -> Tensor:
+    """The counterfactual loss of a model with a bias: `sigmoid_loss` of images and positives, and each negative a
+    caption that belongs to no image: -1/B sum of log sigmoid(-(s u n' + b)), over all pairs or the own ones. A scalar.
+    """
+    image_BD, negative_BD = _full(image_BD), _full(negative_BD)
+    logits_BB = scale * (image_BD @ negative_BD.T) + bias
+    refused_BB = -functional.logsigmoid(-logits_BB)
+    refused = refused_BB.sum() if negatives == "in-batch" else refused_BB.diagonal().sum()
+    return sigmoid_loss(image_BD, positive_BD, scale=scale, bias=bias) + refused / len(image_BD)
 
 
 def total_loss(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:

@@ -67,6 +67,11 @@ class ClipModel:
     sha256: str
     """Of the weights as loaded, whatever file format they came in."""
 
+    @property
+    def sigmoid(self) -> bool:
+        """Whether the model has a bias for its logits, as SigLIP's sigmoid loss trains it."""
+        return getattr(self.model, "logit_bias", None) is not None
+
     def resize(self, image: Image.Image) -> Tensor:
         """An image as the model's pixels for evaluation: uint8 (3, image_size, image_size)."""
         return images.to_tensor(

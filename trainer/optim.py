@@ -79,7 +79,10 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 @torch.no_grad()
 def clamp_logit_scale(model: nn.Module) -> None:
-    """Keeps logit_scale within [0, ln 100], as CLIP and CleanCLIP do after each step."""
+    """Keeps logit_scale within [0, ln 100], as CLIP and CleanCLIP do after each step.
+
+    A model with a bias has no upper limit: SigLIP's published scales are above it.
+    """
     scale = model.logit_scale
     assert isinstance(scale, Tensor)
-    scale.clamp_(0, MAX_LOGIT_SCALE)
+    scale.clamp_(0, MAX_LOGIT_SCALE if getattr(model, "logit_bias", None) is None else None)

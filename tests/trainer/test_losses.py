@@ -2,6 +2,7 @@
 
 import math
 from itertools import product
+from typing import Literal
 
 import pytest
 import torch
@@ -10,10 +11,20 @@ from torch.nn import functional
 
 from pipeline.errors import UserError
 from trainer import torchvision_shim  # noqa: F401
-from trainer.losses import CounterfactualOptions, clip_loss, counterfactual_loss, in_modal_loss, total_loss
+from trainer.losses import (
+    CounterfactualOptions,
+    clip_loss,
+    counterfactual_loss,
+    in_modal_loss,
+    matching_loss,
+    sigmoid_counterfactual_loss,
+    sigmoid_loss,
+    total_loss,
+)
 
 # isort: split
 import open_clip  # noqa: TID251
+from open_clip.loss import SigLipLoss  # noqa: TID251
 
 B, D = 5, 7
 
@@ -60,6 +71,33 @@ def test_clip_loss_is_the_formula(scale: float) -> None:
     u, t = units(1), units(2)
     expected = (slow_cross_entropy(u, t, scale) + slow_cross_entropy(t, u, scale)) / 2
     assert clip_loss(u, t, scale=scale).item() == pytest.approx(expected, rel=1e-12)
+
+
+def slow_sigmoid(u: Tensor, t: Tensor, scale: float, bias: float, signs: Tensor) -> float:
+    total = 0.0
+    for i, j in product(range(len(u)), range(len(t))):
+        if signs[i, j]:
+            total += math.log1p(math.exp(-float(signs[i, j]) * (scale * dot(u[i], t[j]) + bias)))
+    return total / len(u)
+
+
+def test_sigmoid_loss_is_the_formula_and_open_clips() -> None:
+    u, t = units(1), units(2)
+    ours = sigmoid_loss(u, t, scale=12.0, bias=-7.0)
+    assert ours.item() == pytest.approx(slow_sigmoid(u, t, 12.0, -7.0, 2 * torch.eye(B) - 1), rel=1e-12)
+    theirs = SigLipLoss()(u.float(), t.float(), torch.tensor(12.0), torch.tensor(-7.0))
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-6)
+    assert torch.equal(ours, matching_loss(u, t, scale=12.0, bias=-7.0))
+    assert torch.equal(clip_loss(u, t, scale=12.0), matching_loss(u, t, scale=12.0, bias=None))
+
+
+@pytest.mark.parametrize("negatives", ["in-batch", "own"])
+def test_sigmoid_counterfactual_loss_is_the_formula(negatives: Literal["in-batch", "own"]) -> None:
+    u, p, n = units(1), units(2), units(3)
+    refused = -torch.ones(B, B) if negatives == "in-batch" else -torch.eye(B)
+    expected = slow_sigmoid(u, p, 12.0, -7.0, 2 * torch.eye(B) - 1) + slow_sigmoid(u, n, 12.0, -7.0, refused)
+    found = sigmoid_counterfactual_loss(u, p, n, scale=12.0, bias=-7.0, negatives=negatives)
+    assert found.item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_clip_loss_is_open_clips() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from trainer.batches import Needs
 from trainer.defences.defence import Defence, Setting, check_weights, weigh
 from trainer.embedding import Embeddings
-from trainer.losses import clip_loss, in_modal_loss
+from trainer.losses import in_modal_loss, matching_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ def clean_weights(defence: str, options: CleanClipOptions, **more: float) -> dic
 
 def clean_terms(found: Embeddings, weights: Mapping[str, float]) -> dict[str, Tensor]:
     """CLIP's loss and, where it weighs something, the in-modal one."""
-    terms = {"clip": clip_loss(found.image_BD, found.texts, scale=found.scale)}
+    terms = {"clip": matching_loss(found.image_BD, found.texts, scale=found.scale, bias=found.bias)}
     if "in_modal" in weights:
         assert found.image_view_BD is not None
         assert found.text_view_BD is not None

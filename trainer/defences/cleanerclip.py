@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from pipeline.errors import UserError
 from trainer.batches import Needs
 from trainer.defences.cleanclip import CleanClipOptions, clean_terms, clean_weights
 from trainer.defences.defence import Defence, Setting, check_weights
 from trainer.embedding import Embeddings
-from trainer.losses import CounterfactualOptions, counterfactual_loss
+from trainer.losses import CounterfactualOptions, counterfactual_loss, sigmoid_counterfactual_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,8 @@ class CleanerClip(Defence):
         self.options = options
         self.weights = clean_weights("cleanerclip", options, counterfactual=options.counterfactual_weight)
         self.needs = Needs(views="in_modal" in self.weights, triples="counterfactual" in self.weights)
+        if setting.clip.sigmoid and "counterfactual" in self.weights:
+            _refuse_softmax_options(options, of=setting.clip.name)
 
     def terms(self, found: Embeddings) -> dict[str, Tensor]:
         """The terms whose weight is not 0; the counterfactual one is 0 in a step without triples."""
@@ -48,6 +51,20 @@ class CleanerClip(Defence):
             return found.image_BD.new_zeros(())
         assert found.positive_TD is not None
         assert found.negative_TD is not None
-        return counterfactual_loss(
-            found.triple_image_TD, found.positive_TD, found.negative_TD, options=self.options
+        triple = found.triple_image_TD, found.positive_TD, found.negative_TD
+        if found.bias is None:
+            return counterfactual_loss(*triple, options=self.options)
+        return sigmoid_counterfactual_loss(
+            *triple, scale=found.scale, bias=found.bias, negatives=self.options.negatives
         )
+
+
+def _refuse_softmax_options(options: CleanerClipOptions, *, of: str) -> None:
+    """UserError where an option is given that means nothing to a model with a bias: each pair is judged alone."""
+    usual = CleanerClipOptions()
+    for name in ("tau_positive", "tau_negative", "text_to_image_negatives"):
+        if getattr(options, name) != getattr(usual, name):
+            raise UserError(
+                f"{name} means nothing to {of}, which has a logit_bias: its counterfactual loss is a sigmoid for each "
+                "pair, with the model's own scale and bias"
+            )

@@ -7,7 +7,7 @@ from torch import Tensor
 from trainer.batches import Needs
 from trainer.defences.defence import Defence, Setting
 from trainer.embedding import Embeddings
-from trainer.losses import clip_loss
+from trainer.losses import matching_loss
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,4 +26,4 @@ class Ft(Defence):
 
     def terms(self, found: Embeddings) -> dict[str, Tensor]:
         """CLIP's loss."""
-        return {"clip": clip_loss(found.image_BD, found.texts, scale=found.scale)}
+        return {"clip": matching_loss(found.image_BD, found.texts, scale=found.scale, bias=found.bias)}

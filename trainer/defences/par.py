@@ -15,7 +15,7 @@ from pipeline.errors import UserError
 from trainer.batches import Batch, Needs
 from trainer.defences.defence import Defence, Setting, check_weights
 from trainer.embedding import Embeddings, Teacher
-from trainer.losses import clip_loss
+from trainer.losses import matching_loss
 from trainer.seeds import seeded_int
 
 
@@ -82,7 +82,7 @@ class Par(Defence):
         """CLIP's loss and the two distances."""
         threshold = self.options.distance_threshold
         return {
-            "clip": clip_loss(found.image_BD, found.texts, scale=found.scale),
+            "clip": matching_loss(found.image_BD, found.texts, scale=found.scale, bias=found.bias),
             "image_distance": bounded_distance(found.image_BD, self.taught_image_BD, threshold=threshold),
             "text_distance": bounded_distance(found.texts, self.taught_text_BD, threshold=threshold),
         }
