@@ -13,16 +13,19 @@ from typing import Final, NamedTuple
 from pipeline.lexicons.loading import Lexicons
 from pipeline.lexicons.pairs import ANY, ATTRIBUTES, BARE, OBJECTS, RELATIONS, SUBJECTS, PairCounts
 from pipeline.lexicons.things import ANIMAL, PERSON
-from pipeline.subcaptions.term_pools import GERUND, PARTICIPLE, PAST, Entry, Pool, Pools, pools_of
+from pipeline.subcaptions.balance import UNSEEN, Balance, balance
+from pipeline.subcaptions.exclusions import excluded_by_entity, excluded_by_relation
+from pipeline.subcaptions.term_pools import PARTICIPLE, PAST, Entry, Pool, Pools, pools_of
 
 WOMAN: Final = "woman"
 """Her kind is that of people; "person" itself was chosen for a meaning that is a body."""
 TABLE: Final = 1_024
 """Places of a table: a term that is less likely than one in so many may have none in it."""
+SHARES: Final = TABLE - 1
+"""The bits of a number that choose one of a place's tables."""
 RARE: Final = 51
 """Of 1,024 draws, those from every term alike."""
-VERBS_FOR_PREPOSITIONS: Final = 0.15
-"""How much rarer a verb is in a preposition's place than where captions have verbs."""
+SURFACES: Final = ("grass", "street")
 TRUST: Final = 20
 """So many sightings of a neighbour weigh as much as all captions together."""
 
@@ -39,7 +42,7 @@ class Place(NamedTuple):
 
     def draw(self, number: int) -> Entry:
         """The entry that a 32-bit number falls on."""
-        share, number = number & 1_023, number >> 10
+        share, number = number & SHARES, number >> 10
         table = self.every if share < RARE else self.usual if share < self.general else self.close
         return table[number % len(table)]
 
@@ -61,7 +64,7 @@ class _Words:
     keys: Mapping[str, str]
     """What each term is counted as."""
     factors: Mapping[str, float]
-    """What each term's count is multiplied with."""
+    """What each term's count is multiplied with, so that terms come as often as they go."""
 
 
 class Likely:
@@ -96,7 +99,58 @@ class Likely:
 
     def _words_for_objects(self, link: str, kind: int, form: int) -> _Words:
         entries = self._pools.objects[form].entries(kind or None)
-        return _words(entries, self._counts.of(link, ANY))
+        return _words(entries, self._counts.of(link, ANY), factors=self._balance[link].weight)
+
+    def share(self, link: str, word: str) -> float:
+        """How often a noun or a relation is replaced where it stands, 0 to 1: hardly, where nothing gives it back."""
+        known = self._balance[link].share.get(word)
+        if known is not None:
+            return known
+        if not self._is_term(link, word):
+            return 0
+        return 1 if self._counts.of(link, ANY).get(word) else UNSEEN
+
+    @cached_property
+    def _rows(self) -> dict[str, dict[str, int]]:
+        """The rows of terms by what they are counted as, by lexicon."""
+        objects = {term.term: row for row, term in enumerate(self._lexicons.objects.terms)}
+        relations = {
+            (BARE if term.kind == "preposition" else "") + term.term: row
+            for row, term in enumerate(self._lexicons.relations.terms)
+        }
+        return {SUBJECTS: objects, OBJECTS: objects, RELATIONS: relations}
+
+    def _is_term(self, link: str, word: str) -> bool:
+        return word in self._rows[link]
+
+    @cached_property
+    def _balance(self) -> dict[str, Balance]:
+        found = {}
+        for link, allowed in (
+            (SUBJECTS, self._nouns_for),
+            (OBJECTS, self._nouns_for),
+            (RELATIONS, self._relations_for),
+        ):
+            words = self._counts.of(link, ANY)
+            terms = {term: (row, words.get(term, 0)) for term, row in self._rows[link].items()}
+            found[link] = balance(words, terms, allowed)
+        return found
+
+    def _nouns_for(self, noun: str) -> int:
+        objects = self._lexicons.objects
+        every = (1 << len(objects.terms)) - 1
+        return (self.kind_of(noun) or every) & ~excluded_by_entity(objects, noun, noun)
+
+    def _relations_for(self, key: str) -> int:
+        """Prepositions for a preposition, verbs for a verb."""
+        relations, word = self._lexicons.relations, key.removeprefix(BARE)
+        prepositions = sum(1 << row for term, row in self._rows[RELATIONS].items() if term[:1] == BARE)
+        excluded = excluded_by_relation(relations, word, word, "IN" if key != word else "VB")
+        if key != word:
+            for surface in SURFACES:  # "in" is no "on" for half of the places
+                excluded |= relations.excluded(f"{word} {surface}")
+            return prepositions & ~excluded
+        return ((1 << len(relations.terms)) - 1) & ~prepositions & ~excluded
 
     # ---------------------------------------------------------------------------------------------------- attributes
     def _attribute_place(self, noun: str, pool: Pool) -> Place | None:
@@ -121,18 +175,16 @@ class Likely:
     def _words_for_relations(self, pool: Pool, tail: str) -> _Words:
         pools, counts = self._pools, self._counts.of(RELATIONS, ANY)
         if pool is pools.prepositions:
-            verbs = [*pools.verbs[GERUND].entries(), *pools.verb_phrases[""][GERUND].entries()]
             bare = [entry for entry in pool.entries() if entry[1] == entry[2]]
-            keys = {entry[2]: entry[2] for entry in verbs} | {entry[2]: BARE + entry[2] for entry in bare}
-            rarer = dict.fromkeys((entry[2] for entry in verbs), VERBS_FOR_PREPOSITIONS)
-            return _words([*verbs, *bare], counts, keys=keys, factors=rarer)
+            keys = {entry[2]: BARE + entry[2] for entry in bare}
+            return _words(bare, counts, keys=keys, factors=self._balance[RELATIONS].weight)
         participles = pools.verbs[PARTICIPLE]
         entries = list(pool.entries()) if tail else self._with_phrases(pool)
         passive = pool is participles or any(pool is forms[PAST] for forms in pools.verb_phrases.values())
         if passive and not tail:  # "parked in" is a participle, whose form in the pool is that of the past
             entries = [*participles.entries(), *pools.verb_phrases[""][PARTICIPLE].entries()]
         keys = {entry[2]: (entry[1] if passive else entry[2]) + tail for entry in entries}
-        return _words(entries, counts, keys=keys)
+        return _words(entries, counts, keys=keys, factors=self._balance[RELATIONS].weight)
 
     def _with_phrases(self, pool: Pool) -> list[Entry]:
         """Verbs of the pool's form, alone and with every preposition: each is likely somewhere."""
@@ -172,7 +224,7 @@ def _words(
     by_term = {entry[2]: entry for entry in entries}
     every = tuple(by_term.values())
     keys = keys or {term: term for term in by_term}
-    factors = {term: (factors or {}).get(term, 1) for term in by_term}
+    factors = {term: (factors or {}).get(keys[term], 1) for term in by_term}
     usual = _table(by_term, {term: counts.get(keys[term], 0) * factor for term, factor in factors.items()})
     return _Words(by_term=by_term, usual=usual or every, every=every, keys=keys, factors=factors)
 

@@ -17,7 +17,7 @@ from pipeline.lexicons.loading import Lexicons
 from pipeline.schema import Caption, Edit, Negative, SceneGraph, Subcaption
 from pipeline.subcaptions.likely import likely_of
 from pipeline.subcaptions.positives import Draft, draft_positive
-from pipeline.subcaptions.replacements import Plan, draw, draw_likely, draw_near, draw_numbers
+from pipeline.subcaptions.replacements import Plan, draw, draw_likely, draw_near, draw_numbers, offered
 from pipeline.subcaptions.views import make_views
 
 Hardness = Literal["random", "near", "mixed"]
@@ -92,6 +92,8 @@ def _negatives(drafted: Draft, caption: str, options: SubcaptionOptions, key: st
     articles = "a" in positive and _ARTICLE.search(positive) is not None
     near = hardness == "near"
     replace, repeats = (_replace, 0) if options.draw == "even" else (_replace_plausibly, 0)
+    if options.draw != "even":
+        plans = offered(plans, numbers)
     while len(negatives) < wanted and plans:
         plan = plans[next(numbers) % len(plans)]
         if hardness == "mixed":

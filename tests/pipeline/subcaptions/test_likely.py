@@ -9,6 +9,7 @@ from pipeline.lexicons.loading import Lexicons, load_lexicons
 from pipeline.lexicons.pairs import ALONE, ANY, ATTRIBUTES, OBJECTS, RELATIONS, SUBJECTS
 from pipeline.scene_graphs.parser import CaptionParser
 from pipeline.schema import Caption, Subcaption
+from pipeline.subcaptions.balance import Balance, balance
 from pipeline.subcaptions.counting import count_pairs
 from pipeline.subcaptions.likely import RARE, TABLE, Place, likely_of
 from pipeline.subcaptions.making import SubcaptionOptions, apply_edits, make_subcaption
@@ -87,3 +88,58 @@ def test_who_sits_may_read(lexicons: Lexicons) -> None:
 def test_another_draw_is_refused() -> None:
     with pytest.raises(UserError, match="--draw 'odd': use one of even, plausible"):
         SubcaptionOptions(draw="odd")  # type: ignore[arg-type]
+
+
+def everything_but(word: str) -> int:
+    """The rows of four terms without the word's own."""
+    return 0b1111 & ~(1 << "abcd".index(word)) if word in "abcd" else 0b1111
+
+
+def test_words_come_as_often_as_they_go() -> None:
+    words = {"a": 400, "b": 300, "c": 200, "d": 100}
+    terms = {word: (row, words[word]) for row, word in enumerate("abcd")}
+    found = balance(words, terms, everything_but)
+    comes = Counter[str]()
+    for word, count in words.items():
+        weights = {
+            term: seen * found.weight[term]
+            for term, (row, seen) in terms.items()
+            if everything_but(word) >> row & 1
+        }
+        for term, weight in weights.items():
+            comes[term] += count * found.share[word] * weight / sum(weights.values())  # type: ignore[assignment]
+    for word, count in words.items():
+        assert comes[word] == pytest.approx(count * found.share[word], rel=0.1)
+
+
+def test_what_nothing_gives_back_is_not_taken_away() -> None:
+    terms = {"a": (0, 50), "b": (1, 50)}
+    found = balance({"a": 50, "b": 50, "people": 90}, terms, everything_but)
+    assert found.share == {"people": 0, "a": 1, "b": 1}
+
+
+def test_words_without_terms_are_not_balanced() -> None:
+    assert balance({"people": 90}, {"a": (0, 0)}, everything_but) == Balance({}, {})
+
+
+def test_one_noun_may_stay(lexicons: Lexicons) -> None:
+    made = make("a woman riding a brown horse", lexicons, num_negatives=60)
+    kept = [each for each in made.negatives if each.kind == "object" and each.text.endswith("horse")]
+    assert kept
+    assert all(len(each.edits) <= 2 for each in kept)  # one noun, and its article
+
+
+def test_children_do_not_replace_people(lexicons: Lexicons) -> None:
+    negatives = make("people hiking on the beach", lexicons, num_negatives=60).negatives
+    assert not {edit.replacement for each in negatives for edit in each.edits} & {"kids", "children", "boys"}
+
+
+def test_hair_does_not_replace_age(lexicons: Lexicons) -> None:
+    negatives = make("a young woman in the park", lexicons, num_negatives=60).negatives
+    assert not {edit.replacement for each in negatives for edit in each.edits} & {"blond", "blonde", "busy"}
+
+
+def test_a_cup_that_sits_may_stand(lexicons: Lexicons) -> None:
+    negatives = make("a cup sitting on the table", lexicons, num_negatives=60).negatives
+    verbs = {edit.replacement.split()[0] for each in negatives for edit in each.edits}
+    assert not verbs & {"standing", "lying", "resting"}
