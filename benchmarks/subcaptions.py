@@ -32,14 +32,13 @@ from pipeline.schema import OK, Caption, SceneGraph, Subcaption
 from pipeline.subcaptions.counting import count_pairs
 from pipeline.subcaptions.making import DRAWS, Draws, SubcaptionOptions, make_subcaption
 
-
 # ------------------------------------------------------------------------------------------ the captions
 SETS = ("cc3m", "coco", "flickr30k", "flickr8k")
 
 
 def read_captions(data: Path, count: int, sets: Collection[str] = SETS) -> list[Caption]:
     """`count` captions in equal shares from the sources of some sets, each in its own order."""
-    sources = [
+    sources: list[tuple[str, Callable[[], Iterator[str]]]] = [
         ("cc3m", lambda: (row[1] for row in _csv_rows(data / "cc3m/cc3m_natural_10K_WObanana.csv"))),
         ("cc3m", lambda: (line.split("\t")[0] for line in _text(data / "cc3m/validation_first_8000.tsv"))),
         ("coco", lambda: _coco(data / "coco_captions_val2017")),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 MAX_WORDS: Final = 1_500
 """Words that are balanced, the most frequent ones; hardly any other is seen often enough to tell."""
@@ -64,7 +65,7 @@ def balance(
     )
 
 
-def _bits(rows: int, num: int) -> "np.ndarray[tuple[int], np.dtype[np.uint8]]":
+def _bits(rows: int, num: int) -> NDArray[np.uint8]:
     packed = np.frombuffer(
         rows.to_bytes(max((rows.bit_length() + 7) // 8, (num + 7) // 8), "little"), np.uint8
     )

@@ -147,10 +147,10 @@ def offered(plans: list[Plan], numbers: Iterator[int]) -> list[Plan]:
             found.append(plan.only(slots))
     if not found and plans:
         likeliest = max(reversed(plans), key=lambda plan: min(slot.share for slot in plan.slots))
-        alone = max(
+        best = max(
             (slot for slot in likeliest.slots if slot.alone), key=lambda slot: slot.share, default=None
         )
-        found.append(likeliest if alone is None else likeliest.only([alone]))
+        found.append(likeliest if best is None else likeliest.only([best]))
     return found
 
 
