@@ -6,7 +6,7 @@ two words on both sides of a blank stand side by side in a special case, or its 
 """
 
 from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,7 +95,7 @@ class Tokens:
 
 def adjoining_words(nlp: Language) -> frozenset[tuple[str, str]]:
     """Words that stand side by side in a special case of the tokenizer, as its other rules cut that."""
-    own = nlp.tokenizer
+    own: Any = nlp.tokenizer
     plain = Tokenizer(
         nlp.vocab,
         rules={},
