@@ -27,7 +27,7 @@ LAYERS = {
     ),
     "trainer": (
         ("", "architecture", "hugging_face"),
-        ("checkpoint", "classes", "devices", "log", "losses", "optim", "records", "seeds"),
+        ("checkpoint", "classes", "devices", "log", "losses", "optim", "ranks", "records", "seeds"),
         ("siglip_tower", "torchvision_shim", "transformers_shim", "vocabulary"),
         ("data", "images", "interrupt"),
         ("manifests", "model"),

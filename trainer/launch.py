@@ -3,6 +3,7 @@
 import hashlib
 import platform
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from trainer.data import ShardIndex, find_shards, index_shards
 from trainer.defences import build_defence, learning_rate_for, name_of
 from trainer.defences.defence import Setting
 from trainer.defences.ft import FtOptions
+from trainer.devices import find_device
 from trainer.log import say
 from trainer.model import ClipModel, ModelChoice
 from trainer.optim import OptimOptions
@@ -30,6 +32,7 @@ from trainer.poisoning import (
     plan_for,
     write_poisoned_list,
 )
+from trainer.ranks import ONE, Ranks, join_ranks, leave_ranks
 from trainer.run_folder import check_folder, check_options
 from trainer.train import TrainOptions, train
 
@@ -120,11 +123,13 @@ def _start(
     poison: PoisonOptions | None = None,
 ) -> dict[str, Any]:
     check_folder(out, resume=resume)
+    ranks = join_ranks(cuda=find_device(options.device).type == "cuda")
     clip = model.load(seed=batches.seed)
     image_shards = () if source.image_shards is None else find_shards(source.image_shards)
     index = index_shards(find_shards(source.shards), image_shards=image_shards)
     built = build_defence(
-        defence, Setting(clip=clip, seed=batches.seed, images_vary=batches.resize == "random-crop")
+        defence,
+        Setting(clip=clip, seed=batches.seed, images_vary=batches.resize == "random-crop", ranks=ranks),
     )
     check_samples(index, built.needs, batches)
     if optim.lr is None:
@@ -155,18 +160,32 @@ def _start(
         record = check_options(
             out, record, defaults={name: asdict(type(group)()) for name, group in groups.items()}
         )
-    with hold(out):
+    with hold(out) if ranks.is_first else nullcontext():
         if poison is not None:
-            poison_function = prepare_poison(poison, trigger, index=index, out=out)
-        stream = BatchStream(index, clip, needs=built.needs, options=batches, poison=poison_function)
+            poison_function = prepare_poison(poison, trigger, index=index, out=out, ranks=ranks)
+        stream = BatchStream(
+            index, clip, needs=built.needs, options=batches, poison=poison_function, ranks=ranks
+        )
         say(
             f"{command}: {clip.name}, {len(index.keys)} samples in {len(index.shards)} shards, "
             f"{stream.num_triples} triples an epoch, {options.epochs} epochs of {stream.steps_per_epoch} steps"
+            + (f", {ranks.world} processes" if ranks.world > 1 else ""),
+            shown=ranks.is_first,
         )
         try:
-            return train(
-                clip, stream, built, optim=optim, options=options, out=out, record=record, resume=resume
+            summary = train(
+                clip,
+                stream,
+                built,
+                optim=optim,
+                options=options,
+                out=out,
+                record=record,
+                resume=resume,
+                ranks=ranks,
             )
+            leave_ranks()
+            return summary
         except torch.OutOfMemoryError:
             raise UserError(
                 f"the device has not enough memory for a batch of {batches.batch_size}: lower --batch-size, "
@@ -192,9 +211,13 @@ def print_summary(summary: dict[str, Any]) -> None:
     )
 
 
-def prepare_poison(poison: PoisonOptions, trigger: Trigger, *, index: ShardIndex, out: Path) -> Poison | None:
+def prepare_poison(
+    poison: PoisonOptions, trigger: Trigger, *, index: ShardIndex, out: Path, ranks: Ranks = ONE
+) -> Poison | None:
     """The poison function, None at rate 0; writes poisoned.json and the trigger into `out`."""
     captions = plan_for(index, poison, trigger)
+    if not ranks.is_first:
+        return build_poison(trigger, captions) if captions else None
     write_poisoned_list(out, captions, target=poison.target)
     if not captions:
         return None

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pipeline.errors import UserError
 from trainer.devices import Precision, find_device, find_precision
+from trainer.embedding import Towers
 from trainer.model import ClipModel
 from trainer.optim import OptimOptions, build_optimizer, clamp_logit_scale, set_learning_rate
+from trainer.ranks import ONE, Ranks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,10 +21,13 @@ class Learner:
     """What changes while training: the module with its optimiser and gradient scaler, on their device."""
 
     clip: ClipModel
+    towers: nn.Module
+    """What embeds a batch: `Towers`, with DDP around it where several processes train."""
     optimizer: torch.optim.AdamW
     scaler: torch.amp.GradScaler
     device: torch.device
     precision: Precision
+    ranks: Ranks = ONE
 
     def autocast(self) -> torch.autocast:
         """The context of a forward pass in this precision."""
@@ -30,11 +36,20 @@ class Learner:
 
 
 def build_learner(
-    clip: ClipModel, *, optim: OptimOptions, device: str, precision: Precision, lock_text: bool = False
+    clip: ClipModel,
+    *,
+    optim: OptimOptions,
+    device: str,
+    precision: Precision,
+    lock_text: bool = False,
+    texts: bool = True,
+    sync_batch_norm: bool = False,
+    ranks: Ranks = ONE,
 ) -> Learner:
     """Moves the model to its device and gives it an optimiser; UserError for a device that is not there.
 
-    `lock_text` leaves the text tower out of training; the images' and the scale of the logits stay in.
+    `lock_text` leaves the text tower out of training; the images' and the scale of the logits stay in. `texts` says
+    whether captions are embedded at all, `sync_batch_norm` whether its statistics are over the batches of all `ranks`.
     Its convolutions get their channels last, which is what tensor cores and a CPU's vector units work on.
     """
     found = find_device(device)
@@ -46,7 +61,19 @@ def build_learner(
         for name, parameter in clip.model.named_parameters():
             parameter.requires_grad_(name.startswith("visual.") or name in ("logit_scale", "logit_bias"))
     optimizer = build_optimizer(clip.model, optim)
-    return Learner(clip=clip, optimizer=optimizer, scaler=scaler, device=found, precision=chosen)
+    if sync_batch_norm and ranks.world > 1:
+        if found.type != "cuda":
+            raise UserError("batch_norm sync needs GPUs: torch has no other; choose train or frozen")
+        nn.SyncBatchNorm.convert_sync_batchnorm(clip.model)  # in place: a CLIP itself is no batch norm
+    return Learner(
+        clip=clip,
+        towers=ranks.wrap(Towers(clip), some_unused=not (texts and clip.plain)),
+        optimizer=optimizer,
+        scaler=scaler,
+        device=found,
+        precision=chosen,
+        ranks=ranks,
+    )
 
 
 def update(learner: Learner, loss: Tensor, *, lr: float, max_gradient_norm: float | None) -> None:

@@ -7,9 +7,10 @@ a run ends with the same weights as one that was never stopped (on the CPU, with
 
 import math
 import time
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -20,16 +21,17 @@ from trainer.batches import Batch, BatchStream
 from trainer.checkpoint import Storage
 from trainer.defences.defence import Defence
 from trainer.devices import Precision
-from trainer.embedding import Embeddings, encode
+from trainer.embedding import Embeddings, gather
 from trainer.interrupt import StopRequest
 from trainer.learner import build_learner, update
 from trainer.log import MetricsFile, ProgressReport, say
 from trainer.losses import total_loss
 from trainer.model import ClipModel
 from trainer.optim import OptimOptions, learning_rate
-from trainer.run_folder import Run, finish, load_run, save_run, write_options
+from trainer.ranks import ONE, Ranks, is_of_a_lost_process
+from trainer.run_folder import Run, begin, finish, load_run, save_run
 
-BatchNorm = Literal["train", "frozen"]
+BatchNorm = Literal["train", "frozen", "sync"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +47,8 @@ class TrainOptions:
     lock_text: bool = False
     """The text tower keeps its weights: only images move."""
     batch_norm: BatchNorm = "train"
-    """Of a ResNet: train, each batch's own statistics; frozen, the running ones, which are kept."""
+    """Of a ResNet: train, each batch's own statistics, with several processes each one's part of it; sync, the whole
+    batch's (GPUs); frozen, the running ones, which are kept."""
     storage: Storage = "fp32"
     """How checkpoints' weights are stored; fp16 halves the file."""
     save_every: int | None = None
@@ -79,11 +82,13 @@ def train(
     out: Path,
     record: Mapping[str, Any],
     resume: bool = False,
+    ranks: Ranks = ONE,
 ) -> dict[str, Any]:
     """Trains `clip.model` in place and returns the summary that it also writes to `out/summary.json`.
 
     `record` is what the run was started with: it goes to options.json, and continuing with another is refused.
     UserError for a loss that is no number. Asked to stop (Ctrl-C), it ends its step, saves, raises KeyboardInterrupt.
+    Of several processes (`ranks`) the first writes; all give the same summary.
     """
     learner = build_learner(
         clip,
@@ -91,19 +96,22 @@ def train(
         device=options.device,
         precision=options.precision,
         lock_text=options.lock_text,
+        texts=defence.needs.texts,
+        sync_batch_norm=options.batch_norm == "sync",
+        ranks=ranks,
     )
     folder = out / "checkpoints"
-    folder.mkdir(parents=True, exist_ok=True)
-    digest = write_options(out, record, resume=resume)
+    digest = begin(out, record, resume=resume, ranks=ranks)
     run = load_run(folder, learner, defence, digest=digest) if resume else Run()
     if run.step == 0:
         with learner.autocast():
             defence.prepare(batch.to(learner.device) for batch in stream.again().epoch(0))
     metadata = {"options_sha256": digest, "shards_sha256": str(record.get("shards_sha256", ""))}
     total_steps = stream.steps_per_epoch * options.epochs
-    needs = defence.needs
-    metrics = MetricsFile(out / "metrics.jsonl", continue_from=run.step)
-    with StopRequest() as stop, ProgressReport(total_steps, done=run.step) as progress, closing(metrics):
+    save = partial(save_run, folder, learner, defence, metadata=metadata, storage=options.storage)
+    metrics = MetricsFile(out / "metrics.jsonl" if ranks.is_first else None, continue_from=run.step)
+    progress = ProgressReport(total_steps, done=run.step, shown=ranks.is_first)
+    with StopRequest() as stop, progress, closing(metrics), other_processes(folder, ranks):
         while run.epoch < options.epochs:
             set_mode(clip.model, options.batch_norm)
             started = time.perf_counter()
@@ -112,9 +120,8 @@ def train(
                 batch = host_batch.to(learner.device)
                 with learner.autocast():
                     pixels = defence.pixels(batch, step=run.step)
-                    found = encode(
-                        clip.model, batch, normalise=clip.normalise, pixels_N3HW=pixels, texts=needs.texts
-                    )
+                    found = learner.towers(batch, pixels_N3HW=pixels, texts=defence.needs.texts)
+                found = gather(found, ranks)
                 terms = defence.terms(found)
                 loss = total_loss(terms, defence.weights)
                 check_finite(loss, terms, step=run.step, lr=lr)
@@ -123,14 +130,34 @@ def train(
                 if run.step % options.log_every == 0 or run.step == total_steps:
                     metrics.write(_metrics(run, loss, terms, found=found, lr=lr, batch=batch))
                 progress.advance(f"loss {float(loss.detach()):.3f}, {run.step / run.seconds:.2f} steps/s")
-                if stop.asked or (options.save_every and run.step % options.save_every == 0):
-                    save_run(folder, learner, defence, run=run, metadata=metadata, storage=options.storage)
-                if stop.asked:
-                    say(f"stopped after step {run.step}; the same command with --resume goes on from there")
+                asked = ranks.any(stop.asked, device=learner.device)
+                if asked or (options.save_every and run.step % options.save_every == 0):
+                    save(run=run)
+                if asked:
+                    told = f"stopped after step {run.step}; the same command with --resume goes on from there"
+                    say(told, shown=ranks.is_first)
                     raise KeyboardInterrupt
             run = _after_epoch(run)
-            save_run(folder, learner, defence, run=run, metadata=metadata, storage=options.storage)
+            save(run=run)
     return finish(clip, stream, out, run=run, metadata=metadata)
+
+
+@contextmanager
+def other_processes(folder: Path, ranks: Ranks) -> Iterator[None]:
+    """UserError that says how to go on, where another process of the run has ended."""
+    try:
+        yield
+    except RuntimeError as error:
+        if ranks.world == 1 or not is_of_a_lost_process(error):
+            raise
+        state = folder / "last.state.pt"
+        saved = (
+            "the last saved state" if state.is_file() else "the start: no state was saved yet (--save-every)"
+        )
+        raise UserError(
+            f"process {ranks.rank} of {ranks.world} lost another one, which has ended; the same command with --resume "
+            f"goes on from {saved}, with any number of processes"
+        ) from None
 
 
 def check_finite(loss: Tensor, terms: Mapping[str, Tensor], *, step: int, lr: float) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pipeline.errors import UserError
 from trainer.batches import Batch, Needs
 from trainer.defences.defence import Defence, Setting, check_weights
-from trainer.defences.invented import KINDS, InventedTrigger, check_bank, invent, spread
+from trainer.defences.invented import KINDS, InventedTrigger, check_bank, invent, skip_draws, spread
 from trainer.embedding import Embeddings, Teacher
 from trainer.log import say
 from trainer.seeds import seeded_int
@@ -74,7 +74,8 @@ class Anchored(Defence):
             if sum(map(len, pixels)) >= self.options.invent_images:
                 break
         image_N3HW, clean_ND = torch.cat(pixels), torch.cat(clean)
-        say(f"anchored: inventing {len(self.kinds)} triggers on {len(image_N3HW)} images")
+        told = f"anchored: inventing {len(self.kinds)} triggers on {len(image_N3HW)} images"
+        say(told, shown=self.setting.ranks.is_first)
         for number in range(len(self.kinds)):
             trigger = self._draw(number)
             trigger.values = trigger.values.to(image_N3HW.device)
@@ -83,25 +84,28 @@ class Anchored(Defence):
                 invent(
                     trigger, self.teacher.model, self.setting.clip, image_N3HW, clean_ND, generator=generator
                 )
+            trigger.values = self.setting.ranks.take_from(0, trigger.values)
             self.pool.append(trigger)
 
     def pixels(self, batch: Batch, *, step: int) -> Tensor:
         """The batch's images, then some of them, each with a trigger of the pool."""
+        ranks = self.setting.ranks
         generator = self._generator("step", step)
-        clean_BD = self.teacher.embed_images(batch)
-        image_B3HW = batch.image_M3HW.float() / 255
+        image_B3HW = ranks.gather(batch.image_M3HW)  # the whole batch's: any process may need any image of it
+        clean_BD = ranks.gather(self.teacher.embed_images(batch))
         chosen = self._choose(generator)
-        self._craft(chosen, batch.image_M3HW, clean_BD, generator)
+        self._craft(chosen, image_B3HW, clean_BD, generator)
         num = max(1, round(self.options.share * len(image_B3HW)))
         order = torch.randperm(len(image_B3HW), generator=generator)[:num]
-        shares = order.tensor_split(torch.tensor(spread(num, len(chosen), turn=step)).cumsum(0)[:-1])
-        triggered = [
-            trigger.apply(image_B3HW[rows], generator)
-            for trigger, rows in zip(chosen, shares, strict=True)
-            if len(rows)
-        ]
+        ends = torch.tensor(spread(num, len(chosen), turn=step)).cumsum(0).tolist()
+        own = range(num * ranks.rank // ranks.world, num * (ranks.rank + 1) // ranks.world)
+        triggered = []
+        for trigger, start, end in zip(chosen, [0, *ends], ends, strict=False):
+            if start < end:
+                rows = order[max(start, own.start) : max(start, min(end, own.stop))]
+                triggered.append(trigger.apply(image_B3HW[rows].float() / 255, generator))
         self.clean_BD, self.clean_XD = clean_BD, clean_BD[order]
-        return torch.cat([image_B3HW, *triggered])
+        return torch.cat([batch.image_M3HW.float() / 255, *triggered])
 
     def _choose(self, generator: torch.Generator) -> list[InventedTrigger]:
         """One trigger for each place of the bank."""
@@ -120,8 +124,12 @@ class Anchored(Defence):
         if not self.options.craft_images:
             return
         clip = self.setting.clip
+        ranks = self.setting.ranks
         with frozen_statistics(clip.model.visual):
-            for trigger in chosen:
+            for number, trigger in enumerate(chosen):  # the processes take them in turn
+                if number % ranks.world != ranks.rank:
+                    skip_draws(trigger, image_B3HW, generator=generator)
+                    continue
                 invent(
                     trigger,
                     clip.model,
@@ -131,6 +139,8 @@ class Anchored(Defence):
                     generator=generator,
                     num=self.options.craft_images,
                 )
+        for number, trigger in enumerate(chosen):
+            trigger.values = ranks.take_from(number % ranks.world, trigger.values)
 
     def terms(self, found: Embeddings) -> dict[str, Tensor]:
         """How far clean images have moved from the teacher's embeddings, and triggered ones: 1 - cosine, the means."""
