@@ -33,7 +33,7 @@ LAYERS = {
         ("manifests", "model"),
         ("batches", "training_inputs"),
         ("embedding",),
-        ("attacks", "defences"),
+        ("attacks", "defences", "recompute"),
         ("learner",),
         ("conversion", "evals", "poisoning", "run_folder"),
         ("poisoned_shards", "report", "train"),

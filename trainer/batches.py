@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -169,8 +170,10 @@ class BatchStream:
         needs: Needs,
         options: BatchOptions,
         poison: Poison | None = None,
+        exact: bool = False,
         ranks: Ranks = ONE,
     ) -> None:
+        """`exact`: images are resized as the evaluations do it, to the bit; else by torch, which is faster."""
         self.index, self.needs, self.options, self.ranks = index, needs, options, ranks
         self.skipped = Skipped()
         """Broken images; the index counts the rest."""
@@ -180,8 +183,10 @@ class BatchStream:
         check_samples(index, needs, options)
         if options.batch_size < ranks.world:
             raise UserError(f"batch_size {options.batch_size} is less than the {ranks.world} processes")
-        self.preparer = Preparer(index, clip, options=options, poison=poison)
-        self._build = partial(BatchStream, index, clip, needs=needs, options=options, poison=poison)
+        self.preparer = Preparer(index, clip, options=options, poison=poison, exact=exact)
+        self._build = partial(
+            BatchStream, index, clip, needs=needs, options=options, poison=poison, exact=exact
+        )
         self._loader: DataLoader[PreparedPart] | None = None
         self._parts: Iterable[Part] = ()
 
@@ -314,12 +319,20 @@ class Preparer(Dataset[PreparedPart]):
     """Parts of steps as tensors; a worker process has one."""
 
     def __init__(
-        self, index: ShardIndex, clip: ClipModel, *, options: BatchOptions, poison: Poison | None
+        self,
+        index: ShardIndex,
+        clip: ClipModel,
+        *,
+        options: BatchOptions,
+        poison: Poison | None,
+        exact: bool,
     ) -> None:
         self.reader, self.options, self.poison = SampleReader(index), options, poison
         self.tokenizer, self.image_size = clip.tokenizer, clip.image_size
-        self.resize = partial(
-            images.resize, mode=options.resize or clip.resize_mode, interpolation=clip.interpolation
+        self.square = partial(
+            _exact_pixels if exact else images.square_pixels,
+            mode=options.resize or clip.resize_mode,
+            interpolation=clip.interpolation,
         )
         self._beside: dict[int, Prepared | None] = {}
         self._beside_of = -1
@@ -352,8 +365,8 @@ class Preparer(Dataset[PreparedPart]):
     def prepare(self, sample: RawSample, epoch: int, *, triple: bool, views: bool) -> Prepared:
         """The sample's tensors; BrokenImage where its image cannot be decoded."""
         rng = random.Random(f"{self.options.seed}:{epoch}:{sample.key}")
-        square = self.resize(images.decode(sample.image), self.image_size, rng=rng)
-        pixels, caption = images.to_tensor(square), sample.caption
+        pixels = self.square(images.decode(sample.image), self.image_size, rng=rng)
+        caption = sample.caption
         if self.poison is not None:
             pixels, caption = self.poison(sample.key, pixels, caption)
         texts, image_view = [caption], None
@@ -372,6 +385,10 @@ class Preparer(Dataset[PreparedPart]):
             positive_L=tokens[-2] if triple else None,
             negative_L=tokens[-1] if triple else None,
         )
+
+
+def _exact_pixels(image: Image.Image, size: int, **how: Any) -> Tensor:
+    return images.to_tensor(images.resize(image, size, **how))
 
 
 def check_samples(index: ShardIndex, needs: Needs, options: BatchOptions) -> None:

@@ -115,7 +115,8 @@ def gather(found: Embeddings, ranks: Ranks) -> Embeddings:
     none_0D = found.image_BD[:0]
     rows = {name: getattr(found, name) for name in Embeddings.__slots__ if name.endswith("D")}
     gathered = ranks.gather_all({name: none_0D if part is None else part for name, part in rows.items()})
-    return replace(found, **{name: part if len(part) else None for name, part in gathered.items()})
+    present: dict[str, Any] = {name: part if len(part) else None for name, part in gathered.items()}
+    return replace(found, **present)
 
 
 class Teacher:

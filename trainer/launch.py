@@ -164,7 +164,13 @@ def _start(
         if poison is not None:
             poison_function = prepare_poison(poison, trigger, index=index, out=out, ranks=ranks)
         stream = BatchStream(
-            index, clip, needs=built.needs, options=batches, poison=poison_function, ranks=ranks
+            index,
+            clip,
+            needs=built.needs,
+            options=batches,
+            poison=poison_function,
+            exact=command == "attack",  # as `trainer poison` stores images
+            ranks=ranks,
         )
         say(
             f"{command}: {clip.name}, {len(index.keys)} samples in {len(index.shards)} shards, "

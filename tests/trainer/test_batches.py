@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from pipeline.errors import UserError
-from trainer import batches
+from trainer import batches, images
 from trainer.batches import Batch, BatchOptions, BatchStream, Needs, choose_triples, sample_order
 from trainer.data import SampleReader, ShardIndex, find_shards, index_shards
 from trainer.model import ClipModel, load_model
@@ -184,8 +185,13 @@ def test_skipping_decodes_nothing(
     index: ShardIndex, clip: ClipModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded = []
-    original = batches.images.decode
-    monkeypatch.setattr(batches.images, "decode", lambda data: decoded.append(1) or original(data))
+    original = images.decode
+
+    def decode(data: bytes) -> Image.Image:
+        decoded.append(data)
+        return original(data)
+
+    monkeypatch.setattr(images, "decode", decode)
     next(stream(index, clip).epoch(0, skip=2))
     assert len(decoded) == 8
 

@@ -15,6 +15,7 @@ import torch
 
 from pipeline.errors import UserError
 from tests.square_shards import WriteShards
+from trainer import learner as learner_module
 from trainer import train as train_module
 from trainer.batches import BatchOptions
 from trainer.checkpoint import read_weights
@@ -93,8 +94,8 @@ def work(write_shards: WriteShards, tmp_path: Path) -> Callable[..., Callable[[]
 def distance(one: Path, other: Path) -> float:
     """How far the weights of two runs are apart, relative to their size."""
     first, second = (read_weights(folder).state_dict for folder in (one, other))
-    apart = sum((first[name].double() - second[name].double()).square().sum() for name in first)
-    return float((apart / sum(tensor.double().square().sum() for tensor in first.values())).sqrt())
+    apart = sum(float((first[name].double() - second[name].double()).square().sum()) for name in first)
+    return (apart / sum(float(tensor.double().square().sum()) for tensor in first.values())) ** 0.5
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_a_process_that_dies_ends_the_run_which_goes_on_with_another_number(
     work: Callable[..., Callable[[], None]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work("one", "cleanerclip")()
-    original, parent = train_module.update, os.getpid()
+    original, parent = learner_module.update, os.getpid()
 
     def update(learner: Any, *args: Any, **kwargs: Any) -> None:
         update.steps += 1  # type: ignore[attr-defined]
