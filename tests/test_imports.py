@@ -37,6 +37,7 @@ LAYERS = {
         ("learner",),
         ("conversion", "evals", "poisoning", "run_folder"),
         ("poisoned_shards", "report", "train"),
+        ("preflight",),
         ("launch",),
         ("bench",),
         ("commands",),

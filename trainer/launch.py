@@ -5,6 +5,7 @@ import platform
 import sys
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,10 @@ from trainer.poisoning import (
     plan_for,
     write_poisoned_list,
 )
+from trainer.preflight import look, rehearse
 from trainer.ranks import ONE, Ranks, join_ranks, leave_ranks
 from trainer.run_folder import check_folder, check_options
-from trainer.train import TrainOptions, train
+from trainer.train import TrainOptions, prepare, train
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,10 +59,12 @@ def defend(
     options: TrainOptions,
     out: Path,
     resume: bool = False,
+    dry_run: bool = False,
 ) -> dict[str, Any]:
     """Fine-tunes the model so that a backdoor is forgotten, and returns the run's summary, as in `out/summary.json`.
 
-    `defence` is the options of one of `trainer.defences.DEFENCES`.
+    `defence` is the options of one of `trainer.defences.DEFENCES`. `dry_run` stops after a few steps that are thrown
+    away, having said what the run will need; its summary is empty.
 
     Raises:
         UserError: Weights, shards, options or a folder that cannot be used.
@@ -76,6 +80,7 @@ def defend(
         options=options,
         out=out,
         resume=resume,
+        dry_run=dry_run,
     )
 
 
@@ -121,6 +126,7 @@ def _start(
     out: Path,
     resume: bool,
     poison: PoisonOptions | None = None,
+    dry_run: bool = False,
 ) -> dict[str, Any]:
     check_folder(out, resume=resume)
     ranks = join_ranks(cuda=find_device(options.device).type == "cuda")
@@ -179,17 +185,24 @@ def _start(
             shown=ranks.is_first,
         )
         try:
-            summary = train(
-                clip,
-                stream,
-                built,
-                optim=optim,
-                options=options,
-                out=out,
-                record=record,
-                resume=resume,
-                ranks=ranks,
-            )
+            learner = prepare(clip, built, optim=optim, options=options, ranks=ranks)
+            told = look(stream, learner, options=options, out=out)
+            if dry_run:
+                told = chain(told, rehearse(stream, learner, built, options=options, out=out))
+            for line in told:
+                say(line, shown=ranks.is_first)
+            summary = {}
+            if not dry_run:
+                summary = train(
+                    learner,
+                    stream,
+                    built,
+                    optim=optim,
+                    options=options,
+                    out=out,
+                    record=record,
+                    resume=resume,
+                )
             leave_ranks()
             return summary
         except torch.OutOfMemoryError:
@@ -206,7 +219,9 @@ def _learning_rate(command: str, clip: ClipModel, defence: Any, model: ModelChoi
 
 
 def print_summary(summary: dict[str, Any]) -> None:
-    """What a finished run leaves to say: what it left out, and its checkpoint."""
+    """What a finished run leaves to say: what it left out, and its checkpoint; nothing of a dry run."""
+    if not summary:
+        return
     for reason, count in summary["skipped"].items():
         print(
             f"left out: {count} {reason}, the first: {summary['skipped_first'][reason][0]}", file=sys.stderr

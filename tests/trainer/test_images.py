@@ -100,4 +100,3 @@ def test_torchs_resizing_is_pillows_but_for_roundings(mode: Any, interpolation: 
         quick = images.square_pixels(image, 32, mode=mode, interpolation=interpolation).int()
         exact = images.to_tensor(images.resize(image, 32, mode=mode, interpolation=interpolation)).int()
         assert int((quick - exact).abs().max()) <= 2
-        assert float((quick != exact).float().mean()) < 0.1

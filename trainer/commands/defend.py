@@ -39,9 +39,24 @@ def defend(
     optim: OptimOptions,
     options: TrainOptions,
     resume: Resume = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Say what the run will need, time a few steps, draw a batch into OUT; then stop.",
+        ),
+    ] = False,
 ) -> None:
     """Fine-tune a CLIP on clean or suspect shards so that a backdoor is forgotten."""
     summary = defend_model(
-        model, source, defence, batches=batches, optim=optim, options=options, out=out, resume=resume
+        model,
+        source,
+        defence,
+        batches=batches,
+        optim=optim,
+        options=options,
+        out=out,
+        resume=resume,
+        dry_run=dry_run,
     )
     print_summary(summary)
