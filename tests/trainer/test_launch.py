@@ -93,13 +93,15 @@ def test_a_dry_run_says_what_a_run_will_be_and_draws_a_batch(
     for part in (
         "data: 24 samples in 2 shards, 0 left out",
         "captions: of 24 looked at, 0.0 % fill the 24 tokens",
-        "model: cleanerclip-tiny-32, gelu, softmax loss, 32 px; 0.1 of 0.1 million parameters trained; cpu, fp32",
+        "model: cleanerclip-tiny-32, gelu, softmax loss, 32 px; ",
+        " million parameters trained; cpu, fp32",
         "s for 9 steps",
         "GB at most in these steps",
     ):
         assert part in said
     assert "warning" not in said
-    assert Image.open(tmp_path / "run/batch.png").size == (8 * 96, 2 * 96 + 14)
+    with Image.open(tmp_path / "run/batch.png") as drawn:
+        assert drawn.size == (8 * 96, 2 * 96 + 14)
     assert defend(model, source, CleanClipOptions(), **given)["steps"] == 9  # the folder is free for the run
 
 
