@@ -136,12 +136,17 @@ class Teacher:
         if known is not None and all(key in known for key in batch.keys):
             return torch.stack([known[key] for key in batch.keys])
         pixels = batch.image_M3HW if pixels_N3HW is None else pixels_N3HW
-        self.model.to(pixels.device)
-        image_ND = self.model.encode_image(self.clip.normalise(pixels[: batch.num_pairs]))
-        image_BD = functional.normalize(image_ND.float(), dim=-1)
+        image_BD = self.embed_pixels(pixels[: batch.num_pairs])
         if known is not None:
             known.update(zip(batch.keys, image_BD, strict=True))
         return image_BD
+
+    @torch.no_grad()
+    def embed_pixels(self, pixels_N3HW: Tensor) -> Tensor:
+        """Unit embeddings (N, D) of images (N, 3, H, W), bytes or floats in [0, 1]."""
+        self.model.to(pixels_N3HW.device)
+        image_ND = self.model.encode_image(self.clip.normalise(pixels_N3HW))
+        return functional.normalize(image_ND.float(), dim=-1)
 
     @torch.no_grad()
     def embed_texts(self, batch: Batch) -> Tensor:

@@ -18,9 +18,11 @@ from pipeline.storage import read_json, write_json
 from trainer.attacks import load_trigger
 from trainer.batches import BatchOptions
 from trainer.bench.suites import Data, Suite
+from trainer.bench.traps import TrapOptions, Victim, spring_traps
 from trainer.data import find_shards, index_shards
 from trainer.defences import DEFENCES, choose_options
 from trainer.evals.counterfactuals import evaluate_counterfactuals
+from trainer.evals.diagnosis import places_of
 from trainer.evals.evaluation import Evaluation
 from trainer.evals.labelled import load_labelled
 from trainer.evals.zero_shot import evaluate_zero_shot
@@ -32,8 +34,11 @@ from trainer.train import TrainOptions
 
 GROUPS = (BatchOptions, OptimOptions, TrainOptions)
 ROWS = "rows.json"
+TRAPS = "traps.json"
 HELD_OUT_SAMPLES = 300
-NO_DEFENCE = "none"
+NO_DEFENCE, CLEAN = "none", "clean"
+"""What stands in a method's place: the victim as it is, and the model before the attack, with the victim's trigger."""
+REFERENCES = (NO_DEFENCE, CLEAN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +47,7 @@ class Cell:
 
     attack: str
     method: str
-    """As it was given: `ft`, or with options, `cleanerclip[negatives=own,lock_text=yes]`; none: the victim itself."""
+    """As it was given: `ft`, or with options, `cleanerclip[negatives=own,lock_text=yes]`; or none, or clean."""
     lr: float
     seed: int
     victim: str
@@ -137,12 +142,19 @@ def run_cell(cell: Cell, suite: Suite, data: Data, out: Path) -> dict[str, Any]:
     """Trains and evaluates one cell, and gives its last row."""
     folder = out / "cells" / cell.folder
     folder.mkdir(parents=True, exist_ok=True)
-    if cell.method == NO_DEFENCE:
-        rows = [_row(cell, data, suite, Path(cell.victim) / "model", epoch=0, last=True)]
+    if cell.method in REFERENCES:
+        rows = [_row(cell, data, suite, weights_of(cell, folder), epoch=0, last=True)]
     else:
         rows = list(_trained_rows(cell, data, suite, folder))
     write_json(folder / ROWS, rows)
     return rows[-1]
+
+
+def weights_of(cell: Cell, folder: Path) -> Path:
+    """The model that a cell ends with: open_clip's folder."""
+    victim = Path(cell.victim)
+    places = {NO_DEFENCE: victim, CLEAN: victim.parent / CLEAN}
+    return places.get(cell.method, folder / "run") / "model"
 
 
 def _trained_rows(cell: Cell, data: Data, suite: Suite, folder: Path) -> Iterator[dict[str, Any]]:
@@ -192,6 +204,8 @@ def _row(cell: Cell, data: Data, suite: Suite, weights: Path, *, epoch: int, las
         index = index_shards(find_shards(str(data.held_out)))
         accuracy = evaluate_counterfactuals(clip, index, limit=HELD_OUT_SAMPLES)
         row |= {f"counterfactual_{kind}": share.percent for kind, share in accuracy.kinds.items()}
+        places = places_of(clip, load_labelled(str(data.manifest)), trigger, suite.target)
+        row |= {name: list(values) for name, values in asdict(places).items()}
     return row
 
 
@@ -203,9 +217,31 @@ def _mean_ba(found: Evaluation, named: Sequence[str], *, inside: bool) -> float 
     return 100 * sum(score.hits for score in chosen) / sum(score.n for score in chosen)
 
 
+def run_traps(cells: Sequence[Cell], suite: Suite, data: Data, out: Path) -> None:
+    """Springs the traps on the weights of every cell that has not been through them."""
+    options = TrapOptions(**suite.traps)
+    for cell in cells:
+        folder = out / "cells" / cell.folder
+        if (folder / TRAPS).is_file():
+            continue
+        clip = load_model(checkpoint=weights_of(cell, folder))
+        victim = Victim(
+            trigger=load_trigger(str(Path(cell.victim) / "trigger.safetensors"), image_size=clip.image_size),
+            target=suite.target,
+            test=load_labelled(str(data.manifest)),
+            shards=data.later,
+        )
+        found = spring_traps(clip, victim, options)
+        write_json(folder / TRAPS, found)
+        say(f"traps: {cell.attack} {cell.method}: {', '.join(f'{k} {v:.1f}' for k, v in found.items())}")
+
+
 def read_rows(out: Path) -> list[dict[str, Any]]:
-    """The rows of every cell that is done, in the order of the cells' names."""
+    """The rows of every cell that is done, in the order of the cells' names; the last one with what the traps found."""
     rows: list[dict[str, Any]] = []
     for file in sorted((out / "cells").glob(f"*/{ROWS}")):
-        rows += read_json(file)
+        of_cell = read_json(file)
+        if (file.parent / TRAPS).is_file():
+            of_cell[-1] |= read_json(file.parent / TRAPS)
+        rows += of_cell
     return rows

@@ -13,8 +13,9 @@ import matplotlib as mpl  # noqa: TID251
 from matplotlib.figure import Figure as Drawing  # noqa: TID251
 
 from pipeline.storage import write_text
-from trainer.bench.cells import NO_DEFENCE
+from trainer.bench.cells import NO_DEFENCE, REFERENCES
 from trainer.bench.results import Figure, Table, table_of
+from trainer.bench.traps import TRAP_COLUMNS
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1f2328; --soft: #59636e; --line: #d1d9e0; --paper: #ffffff; --best: #0a6640; }
@@ -42,7 +43,7 @@ def write_page(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes the page of a suite's rows."""
     table = table_of(rows)
     suite = rows[0]["suite"]
-    seeds = sorted({row["seed"] for row in rows if row["method"] != NO_DEFENCE})
+    seeds = sorted({row["seed"] for row in rows if row["method"] not in REFERENCES})
     parts = [
         f"<h1>{escape(suite)}: defences side by side</h1>",
         f"<p>BA is zero-shot accuracy on clean images, ASR the share of triggered images of other classes that are "
@@ -53,6 +54,8 @@ def write_page(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         _figure(
             "What it costs", _frontier(table), "Each method's mean BA and mean ASR: down and right is better."
         ),
+        *_diagnosis(rows),
+        *_traps(table),
         "<h2>Classes that the defender's data show, and others</h2>",
         _classes(table),
         "<h2>Provenance</h2>",
@@ -97,7 +100,8 @@ def _results(table: Table) -> str:
                 found = by_attack.get(attack, {}).get(name)
                 cells.append(
                     _cell(
-                        found, found is not None and found.mean == best[attack, name] and method != NO_DEFENCE
+                        found,
+                        found is not None and found.mean == best[attack, name] and method not in REFERENCES,
                     )
                 )
         cells += [
@@ -111,7 +115,7 @@ def _best(table: Table, attack: str, name: str) -> float:
     found = [
         by_attack[attack][name].mean
         for (method, _), by_attack in table.items()
-        if method != NO_DEFENCE and attack in by_attack
+        if method not in REFERENCES and attack in by_attack
     ]
     return (max if name == "ba1" else min)(found, default=float("nan"))
 
@@ -132,6 +136,45 @@ def _classes(table: Table) -> str:
         cells = [_cell(_mean(by_attack, name), False) for name in ("ba1_named", "ba1_unnamed")]
         lines.append(f"<tr><td>{escape(_name(method, lr, table))}</td>{''.join(cells)}</tr>")
     return f'<div class="wide"><table>{"".join(lines)}</table></div>'
+
+
+def _traps(table: Table) -> list[str]:
+    """What the backdoors came back by: nothing where no trap was set."""
+    sprung = {
+        key: by_attack
+        for key, by_attack in table.items()
+        if any("rebound_asr1" in figures for figures in by_attack.values())
+    }
+    if not sprung:
+        return []
+    lines = [
+        f"<tr><th>method</th>{''.join(f'<th>{escape(told)}</th>' for told in TRAP_COLUMNS.values())}</tr>"
+    ]
+    for (method, lr), by_attack in sprung.items():
+        cells = "".join(_cell(_highest(by_attack, name), False) for name in TRAP_COLUMNS)
+        lines.append(f"<tr><td>{escape(_name(method, lr, table))}</td>{cells}</tr>")
+    return [
+        "<h2>What it comes back by</h2>",
+        "<p>The highest ASR of all attacks after each trap, percent. What the clean model shows in the same column "
+        "is what the trigger and the trap do without any backdoor.</p>",
+        f'<div class="wide"><table>{"".join(lines)}</table></div>',
+    ]
+
+
+def _highest(by_attack: Mapping[str, Mapping[str, Figure]], name: str) -> Figure | None:
+    found = [figures[name] for figures in by_attack.values() if name in figures]
+    return max(found, key=lambda figure: figure.mean) if found else None
+
+
+def _diagnosis(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    last = [row for row in rows if row["last"] and row.get("triggered_to_clean")]
+    if not last:
+        return []
+    told = (
+        "Each point is a triggered image: how near it is to its clean twin (right: the trigger does nothing), and to "
+        "the target's text (up: the backdoor). One seed."
+    )
+    return [_figure("Where triggered images lie", _places(last), told)]
 
 
 def _provenance(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -155,7 +198,7 @@ def _figure(title: str, drawing: Drawing, told: str) -> str:
 
 def _asr_by_epoch(rows: Sequence[Mapping[str, Any]]) -> Drawing:
     attacks = sorted({row["attack"] for row in rows})
-    keys = sorted({(row["method"], row["lr"]) for row in rows if row["method"] != NO_DEFENCE})
+    keys = sorted({(row["method"], row["lr"]) for row in rows if row["method"] not in REFERENCES})
     columns = min(3, len(attacks))
     lines = -(-len(attacks) // columns)
     drawing = Drawing(figsize=(3.2 * columns, 2.4 * lines + 0.6), layout="constrained")
@@ -188,6 +231,31 @@ def _by_epoch(rows: Sequence[Mapping[str, Any]], attack: str, method: str, lr: f
         if (row["attack"], row["method"], row["lr"]) == (attack, method, lr):
             found.setdefault(row["epoch"], []).append(row["asr1"])
     return {epoch: sum(values) / len(values) for epoch, values in sorted(found.items())}
+
+
+def _places(last: Sequence[Mapping[str, Any]]) -> Drawing:
+    attacks = sorted({row["attack"] for row in last})
+    methods = sorted({row["method"] for row in last}, key=lambda name: (name not in REFERENCES, name))
+    columns = min(3, len(attacks))
+    lines = -(-len(attacks) // columns)
+    drawing = Drawing(figsize=(3.2 * columns, 2.6 * lines + 0.6), layout="constrained")
+    panels = list(drawing.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat)
+    for panel in panels[len(attacks) :]:
+        panel.set_visible(False)
+    for panel, attack in zip(panels, attacks, strict=False):
+        for place, method in enumerate(methods):
+            row = next((r for r in last if (r["attack"], r["method"]) == (attack, method)), None)
+            near = ([], []) if row is None else (row["triggered_to_clean"], row["triggered_to_target"])
+            panel.scatter(*near, s=5, alpha=0.5, lw=0, color=COLOURS[place % len(COLOURS)], label=method)
+        panel.set_title(attack, fontsize=10)
+        panel.grid(alpha=0.25)
+    drawing.supxlabel("cosine to the clean twin", fontsize=9)
+    drawing.supylabel("cosine to the target's text", fontsize=9)
+    handles, labels = panels[0].get_legend_handles_labels()
+    drawing.legend(
+        handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False, markerscale=3
+    )
+    return drawing
 
 
 def _frontier(table: Table) -> Drawing:

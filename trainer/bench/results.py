@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.storage import read_table, write_table
+from trainer.bench.traps import TRAP_COLUMNS
 
 T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
 """Student's t, two-sided 95 %, by the number of values."""
@@ -54,7 +55,7 @@ def read_results(path: Path) -> list[dict[str, Any]]:
 
 Table = dict[tuple[str, float], dict[str, dict[str, Figure]]]
 """(method, learning rate) -> attack -> measure -> figure."""
-MEASURES = ("ba1", "asr1", "ba1_named", "ba1_unnamed", "seconds")
+MEASURES = ("ba1", "asr1", "ba1_named", "ba1_unnamed", "seconds", *TRAP_COLUMNS)
 
 
 def table_of(rows: Sequence[Mapping[str, Any]]) -> Table:

@@ -27,6 +27,9 @@ class Suite:
     name: str
     target: str
     attacks: tuple[str, ...]
+    """Those that are run where none is named."""
+    unseen: tuple[str, ...]
+    """Others, that nothing was tuned on: run where they are named."""
     victims: str
     """The command that makes them, for whoever lacks them."""
     world: Mapping[str, Any]
@@ -34,6 +37,8 @@ class Suite:
     training: Mapping[str, Any]
     learning_rates: Mapping[str, float]
     """Of the methods for which the defence's own one is not the best here."""
+    traps: Mapping[str, Any]
+    """Options of `trainer.bench.traps.TrapOptions`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +53,8 @@ class Data:
     """Test images with sub-captions."""
     named: tuple[str, ...]
     """Classes that the defender's data show."""
+    later: Path
+    """Clean pairs that never name the target, for what comes after a defence."""
 
 
 def suite_names() -> list[str]:
@@ -69,7 +76,7 @@ def read_suite(name: str) -> Suite:
         raise UserError(
             f"{file} must hold {', '.join(sorted(known))}, and holds {', '.join(sorted(told)) or 'nothing'}"
         )
-    return Suite(name=file.stem, **told | {"attacks": tuple(told["attacks"])})
+    return Suite(name=file.stem, **told | {name: tuple(told[name]) for name in ("attacks", "unseen")})
 
 
 def prepare_data(suite: Suite, out: Path) -> Data:
@@ -89,7 +96,17 @@ def prepare_data(suite: Suite, out: Path) -> Data:
         manifest=manifest,
         held_out=out / "augmented-test" / "shards",
         named=tuple(told.get("train_nouns", told["classnames"])),
+        later=out / "later" / "train",
     )
+
+
+def prepare_later(suite: Suite, data: Data) -> None:
+    """Draws what the traps fine-tune on: every noun but the target."""
+    folder = data.later.parent
+    if not (folder / "manifest.json").is_file():
+        nouns = [name for name in read_json(data.manifest)["classnames"] if name != suite.target]
+        world = dict(suite.world) | {"train_nouns": ",".join(nouns), "seed": int(suite.world["seed"]) + 1_000}
+        write_demo_data(folder, DemoOptions(**world | {"num_test_per_class": 1}))
 
 
 def _pipeline(*arguments: object) -> None:

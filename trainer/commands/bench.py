@@ -10,9 +10,18 @@ import typer
 from pipeline.console import from_options
 from pipeline.errors import UserError
 from pipeline.storage import hold
-from trainer.bench.cells import NO_DEFENCE, Cell, parse_method, read_rows, run_cells
+from trainer.bench.cells import (
+    CLEAN,
+    NO_DEFENCE,
+    REFERENCES,
+    Cell,
+    parse_method,
+    read_rows,
+    run_cells,
+    run_traps,
+)
 from trainer.bench.results import results_table, table_of, write_results
-from trainer.bench.suites import Suite, prepare_data, read_suite
+from trainer.bench.suites import Suite, prepare_data, prepare_later, read_suite
 from trainer.defences import DEFENCES
 
 
@@ -23,7 +32,7 @@ class BenchOptions:
     methods: tuple[str, ...] = ()
     """A method, or one with options: 'cleanerclip[negatives=own,lock_text=yes]'; may be given again. Default: all."""
     attacks: tuple[str, ...] = ()
-    """May be given again. Default: the suite's."""
+    """May be given again; stripes, triangles, text, yellow-corner and filter, too. Default: the suite's six."""
     seeds: tuple[int, ...] = ()
     """Of the defender: order, choices, what is invented; may be given again. Default: 0."""
     lrs: tuple[float, ...] = ()
@@ -33,6 +42,9 @@ class BenchOptions:
     OUT/victims."""
     victim_seed: int | None = None
     """The victims' seed. Default: the defender's."""
+    traps: bool = False
+    """Afterwards, see what each cell's backdoor comes back by: clean fine-tuning, batch norm estimated anew, a few
+    poisoned samples, the trigger optimised anew."""
     processes: int = field(default=1)
     """Cells at a time."""
 
@@ -58,6 +70,9 @@ def bench(
     with hold(out):
         data = prepare_data(told, out)
         run_cells(cells, told, data, out, processes=options.processes)
+        if options.traps:
+            prepare_later(told, data)
+            run_traps(cells, told, data, out)
         rows = read_rows(out)
         write_results(out / "results.parquet", rows)
     print(results_table(table_of(rows)))
@@ -65,9 +80,10 @@ def bench(
 
 def cells_of(suite: Suite, options: BenchOptions, out: Path) -> Iterator[Cell]:
     """The cells in the order they are done; UserError for a victim that is not there."""
-    unknown = [attack for attack in options.attacks if attack not in suite.attacks]
+    known = (*suite.attacks, *suite.unseen)
+    unknown = [attack for attack in options.attacks if attack not in known]
     if unknown:
-        raise UserError(f"{suite.name} has no attack {unknown[0]!r}: it has {', '.join(suite.attacks)}")
+        raise UserError(f"{suite.name} has no attack {unknown[0]!r}: it has {', '.join(known)}")
     folder = options.victims or out / "victims"
     for seed in options.seeds or (0,):
         for attack in options.attacks or suite.attacks:
@@ -76,8 +92,10 @@ def cells_of(suite: Suite, options: BenchOptions, out: Path) -> Iterator[Cell]:
                 raise UserError(
                     f"there is no victim {victim}: give --victims DIR, or make it: {suite.victims}"
                 )
-            for method in (NO_DEFENCE, *(options.methods or DEFENCES)):
-                lrs = (0.0,) if method == NO_DEFENCE else options.lrs or (_best_lr(suite, method),)
+            clean = (CLEAN,) if (folder / CLEAN / "model").is_dir() else ()
+            for method in (NO_DEFENCE, *clean, *(options.methods or DEFENCES)):
+                fixed = method in REFERENCES
+                lrs = (0.0,) if fixed else options.lrs or (_best_lr(suite, method),)
                 for lr in lrs:
                     yield Cell(
                         attack=attack,

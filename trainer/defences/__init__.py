@@ -27,7 +27,7 @@ class Entry:
 
 
 DEFENCES: Final[dict[str, Entry]] = {
-    "anchored": Entry(options=AnchoredOptions, build=Anchored),
+    "anchored": Entry(options=AnchoredOptions, build=Anchored, small_lr=1.5e-3),
     "ft": Entry(options=FtOptions, build=Ft),
     "cleanclip": Entry(options=CleanClipOptions, build=CleanClip),
     "cleanerclip": Entry(options=CleanerClipOptions, build=CleanerClip),

@@ -2,8 +2,9 @@
 
 Knows no trigger, target or caption. Before the first step a pool of universal triggers is optimised on the model as
 it came, so that they find what leads its images away, its backdoor among it. In each step some of the pool take one
-more step against the model as it has become; clean images and images with these triggers alike are drawn to the
-frozen model's embeddings of the clean ones (the anchor). The text tower is not touched.
+more step against the model as it has become; clean images, strange images made of them, and images of both sorts with
+these triggers are drawn to the frozen model's embeddings of them without a trigger (the anchor). Strange images hold
+the model where the defender's own do not reach. The text tower is not touched.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from pipeline.errors import UserError
 from trainer.batches import Batch, Needs
 from trainer.defences.defence import Defence, Setting, check_weights
 from trainer.defences.invented import KINDS, InventedTrigger, check_bank, invent, skip_draws, spread
+from trainer.defences.strange_images import strange_images
 from trainer.embedding import Embeddings, Teacher
 from trainer.log import say
 from trainer.seeds import seeded_int
@@ -25,16 +27,20 @@ from trainer.seeds import seeded_int
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnchoredOptions:
-    """The pool, its share of a step, and the weights of `anchor_weight * clean + triggered`."""
+    """The pool, its share of a step, and the weights of `anchor * clean + strange_weight * strange + triggered`."""
 
-    bank: str = "patch,patch,additive,smooth,warp"
-    """Kinds of the triggers in a step: patch, additive, smooth, blend, warp; a kind may stand twice."""
+    bank: str = "patch,still,additive,smooth,warp,warp"
+    """Kinds of the triggers in a step: patch, still, additive, smooth, blend, warp; a kind may stand twice."""
     pool: int = 3
     """Triggers kept for each of them; a step takes one at random."""
     share: float = 0.75
     """Triggered images in a step, as a share of the batch."""
     anchor_weight: float = 3.0
     """What it counts that clean images stay where the model as it came puts them."""
+    strange: float = 0.5
+    """Strange images in a step, as a share of the batch: bent or recoloured ones of it; 0: none."""
+    strange_weight: float = 2.0
+    """What it counts that they stay where the model as it came puts them."""
     invent_steps: int = 15
     """Steps by which each trigger is optimised on the model as it came."""
     invent_images: int = 512
@@ -43,7 +49,9 @@ class AnchoredOptions:
     """Images of a batch by which a trigger in it takes its step."""
 
     def __post_init__(self) -> None:
-        check_weights(self, "anchor_weight")
+        check_weights(self, "anchor_weight", "strange_weight")
+        if not 0 <= self.strange <= 4:
+            raise UserError(f"strange must be from 0 to 4, not {self.strange}")
         if not 0 < self.share <= 1:
             raise UserError(f"share must be above 0 and at most 1, not {self.share}")
         for name, least in (("pool", 1), ("invent_steps", 0), ("invent_images", 2), ("craft_images", 0)):
@@ -60,6 +68,8 @@ class Anchored(Defence):
     def __init__(self, options: AnchoredOptions, setting: Setting) -> None:
         self.options, self.setting = options, setting
         self.weights = {"anchor": options.anchor_weight, "triggered": 1.0}
+        if options.strange:
+            self.weights |= {"strange": options.strange_weight}
         self.teacher = Teacher(setting.clip, remember=not setting.images_vary)
         self.kinds = [kind for kind in check_bank(options.bank) for _ in range(options.pool)]
         self.pool: list[InventedTrigger] = []
@@ -88,24 +98,46 @@ class Anchored(Defence):
             self.pool.append(trigger)
 
     def pixels(self, batch: Batch, *, step: int) -> Tensor:
-        """The batch's images, then some of them, each with a trigger of the pool."""
+        """The batch's images, strange ones, then some of both, each with a trigger of the pool.
+
+        Of several processes each has its own images, and a share of what is added to the images of all.
+        """
         ranks = self.setting.ranks
         generator = self._generator("step", step)
-        image_B3HW = ranks.gather(batch.image_M3HW)  # the whole batch's: any process may need any image of it
         clean_BD = ranks.gather(self.teacher.embed_images(batch))
+        pixels_B3HW = ranks.gather(batch.image_M3HW[: batch.num_pairs])
+        image_B3HW = pixels_B3HW.float() / 255
         chosen = self._choose(generator)
-        self._craft(chosen, image_B3HW, clean_BD, generator)
-        num = max(1, round(self.options.share * len(image_B3HW)))
-        order = torch.randperm(len(image_B3HW), generator=generator)[:num]
+        self._craft(chosen, pixels_B3HW, clean_BD, generator)
+        wanted_ND, image_N3HW = clean_BD, image_B3HW
+        self.num_strange = round(self.options.strange * len(image_B3HW))
+        strange_S3HW = image_B3HW[:0]
+        if self.num_strange:
+            strange_S3HW = strange_images(image_B3HW, self.num_strange, generator)
+            wanted_ND = torch.cat([clean_BD, self._teach(strange_S3HW)])
+            image_N3HW = torch.cat([image_B3HW, strange_S3HW])
+        num = min(len(image_N3HW), max(1, round(self.options.share * len(image_B3HW))))
+        order = torch.randperm(len(image_N3HW), generator=generator)[:num]
+        own = ranks.share(range(self.num_strange + num))
+        first, last = own[0] - self.num_strange, own[-1] + 1 - self.num_strange  # below 0: strange ones
         ends = torch.tensor(spread(num, len(chosen), turn=step)).cumsum(0).tolist()
-        own = range(num * ranks.rank // ranks.world, num * (ranks.rank + 1) // ranks.world)
         triggered = []
         for trigger, start, end in zip(chosen, [0, *ends], ends, strict=False):
             if start < end:
-                rows = order[max(start, own.start) : max(start, min(end, own.stop))]
-                triggered.append(trigger.apply(image_B3HW[rows].float() / 255, generator))
-        self.clean_BD, self.clean_XD = clean_BD, clean_BD[order]
-        return torch.cat([batch.image_M3HW.float() / 255, *triggered])
+                rows = order[max(start, first) : max(start, min(end, last))]
+                triggered.append(trigger.apply(image_N3HW[rows], generator))
+        self.wanted_BD = clean_BD
+        self.wanted_XD = torch.cat([wanted_ND[len(clean_BD) :], wanted_ND[order]])
+        mine_B3HW = batch.image_M3HW[: batch.num_pairs].float() / 255
+        return torch.cat([mine_B3HW, strange_S3HW[own[0] : own[-1] + 1], *triggered])
+
+    def _teach(self, strange_S3HW: Tensor) -> Tensor:
+        """The teacher's embeddings of images that all processes have: each embeds its share."""
+        ranks = self.setting.ranks
+        if len(strange_S3HW) < ranks.world:
+            return self.teacher.embed_pixels(strange_S3HW)
+        rows = ranks.share(range(len(strange_S3HW)))
+        return ranks.gather(self.teacher.embed_pixels(strange_S3HW[rows[0] : rows[-1] + 1]))
 
     def _choose(self, generator: torch.Generator) -> list[InventedTrigger]:
         """One trigger for each place of the bank."""
@@ -143,12 +175,16 @@ class Anchored(Defence):
             trigger.values = ranks.take_from(number % ranks.world, trigger.values)
 
     def terms(self, found: Embeddings) -> dict[str, Tensor]:
-        """How far clean images have moved from the teacher's embeddings, and triggered ones: 1 - cosine, the means."""
+        """How far clean, strange and triggered images lie from where they belong: 1 - cosine, the means."""
         assert found.added_XD is not None
-        return {
-            "anchor": 1 - (found.image_BD * self.clean_BD).sum(dim=1).mean(),
-            "triggered": 1 - (found.added_XD * self.clean_XD).sum(dim=1).mean(),
+        away_X = 1 - (found.added_XD * self.wanted_XD).sum(dim=1)
+        terms = {
+            "anchor": 1 - (found.image_BD * self.wanted_BD).sum(dim=1).mean(),
+            "triggered": away_X[self.num_strange :].mean(),
         }
+        if self.num_strange:
+            terms["strange"] = away_X[: self.num_strange].mean()
+        return terms
 
     def state(self) -> dict[str, Any]:
         """The pool as it is."""

@@ -58,10 +58,34 @@ class Patch(InventedTrigger):
 
     def apply(self, image_N3HW: Tensor, generator: torch.Generator) -> Tensor:
         side = self.values.shape[-1]
-        top, left = (int(torch.randint(self.size - side + 1, (), generator=generator)) for _ in range(2))
+        top, left = self.where(generator)
         around = (left, self.size - side - left, top, self.size - side - top)
         covered = functional.pad(torch.ones_like(self.values[:1]), around)
         return image_N3HW * (1 - covered) + functional.pad(self.values, around) * covered
+
+    def where(self, generator: torch.Generator) -> tuple[int, int]:
+        """Top and left of the square in the batch at hand."""
+        last = self.size - self.values.shape[-1]
+        top, left = (int(torch.randint(last + 1, (), generator=generator)) for _ in range(2))
+        return top, left
+
+
+class Still(Patch):
+    """A square of 16 % of the side that stands still: in the middle, or in a corner. It holds every smaller one there.
+
+    A backdoor whose trigger always stood in one place may not know it a pixel beside that: a square that is put
+    somewhere else in every batch never finds such a one.
+    """
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        side = max(2, round(0.16 * self.size))
+        far = self.size - side
+        places = ((far // 2, far // 2), (0, 0), (0, far), (far, 0), (far, far))
+        self.top, self.left = places[round(self.place * (len(places) - 1))]
+        return torch.rand((3, side, side), generator=generator)
+
+    def where(self, generator: torch.Generator) -> tuple[int, int]:
+        return self.top, self.left
 
 
 class Additive(InventedTrigger):
@@ -127,6 +151,7 @@ class Warp(InventedTrigger):
 
 KINDS: Final[Mapping[str, type[InventedTrigger]]] = {
     "patch": Patch,
+    "still": Still,
     "additive": Additive,
     "smooth": Smooth,
     "blend": Blend,

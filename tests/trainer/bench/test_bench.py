@@ -14,6 +14,7 @@ from trainer.batches import BatchOptions
 from trainer.bench.cells import Cell, options_for, parse_method
 from trainer.bench.results import figure, read_results, results_table, table_of
 from trainer.bench.suites import read_suite, suite_names
+from trainer.bench.traps import TRAP_COLUMNS
 from trainer.checkpoint import FINAL_CONFIG, FINAL_WEIGHTS, save_weights
 from trainer.defences import DEFENCES
 from trainer.model import load_model, open_clip_config
@@ -23,6 +24,7 @@ TINY = """
 target = "banana"
 victims = "made by this test"
 attacks = ["badnet", "sig"]
+unseen = ["text"]
 
 [world]
 seed = 3
@@ -38,6 +40,14 @@ batch_size = 8
 [learning_rates]
 anchored = 1e-3
 ft = 1e-3
+
+[traps]
+lr = 1e-3
+steps = 4
+looks = 2
+batch_size = 8
+epochs = 1
+craft_steps = 2
 """
 
 
@@ -131,6 +141,13 @@ def test_a_tiny_suite_runs_goes_on_and_gives_its_table(
     assert (out / "cells" / "badnet-ft-0.001-0" / "rows.json").read_bytes() == before
     assert "anchored[invent-steps=1,invent-images=8] | 0.001 |" in again
     assert results_table(table_of(read_results(out / "results.parquet"))) == again.strip()
+    bench("--methods", "ft", "--traps")
+    sprung = {row["method"]: row for row in read_results(out / "results.parquet") if row["last"]}
+    for name in TRAP_COLUMNS:
+        assert 0 <= sprung["ft"][name] <= 100
+        assert 0 <= sprung["none"][name] <= 100
+    assert sprung["anchored[invent-steps=1,invent-images=8]"]["rebound_asr1"] is None
+    assert len(sprung["ft"]["triggered_to_clean"]) == 29
 
 
 def test_a_missing_victim_names_the_command_that_makes_it(

@@ -21,8 +21,9 @@ def row(method: str, attack: str, epoch: int, **more: Any) -> dict[str, Any]:
     return given | figures | told | {"method": method, "attack": attack, "epoch": epoch} | more
 
 
+PLACES = {"triggered_to_clean": [0.9, 0.8], "triggered_to_target": [0.1, 0.2], "rebound_asr1": 4.0}
 ROWS = [
-    row(method, attack, epoch, counterfactual_object=99.0)
+    row(method, attack, epoch, counterfactual_object=99.0, **(PLACES if epoch in (0, 2) else {}))
     for attack in ("badnet", "sig")
     for method, epochs in (("none", (0,)), (HOSTILE, (1, 2)), ("anchored", (1, 2)))
     for epoch in epochs
@@ -45,8 +46,8 @@ def test_the_page_is_whole_and_requests_nothing(tmp_path: Path) -> None:
     text = (tmp_path / "page.html").read_text("utf-8")
     reader = Reader()
     reader.feed(text)
-    assert reader.tags.count("svg") == 2
-    assert reader.tags.count("table") == 3
+    assert reader.tags.count("svg") == 3
+    assert reader.tags.count("table") == 4
     assert "script" not in reader.tags
     assert all(link.startswith("#") for link in reader.links)
     assert not re.findall(r"url\((?!#)", text)

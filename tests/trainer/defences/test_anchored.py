@@ -92,15 +92,28 @@ def terms_of(
     return anchored.terms(found)
 
 
-def test_a_step_holds_the_clean_images_and_a_share_of_them_triggered(clip: ClipModel, batch: Batch) -> None:
-    anchored = Anchored(AnchoredOptions(share=0.5, invent_steps=1), Setting(clip=clip, seed=0))
+def test_a_step_holds_clean_strange_and_triggered_images(clip: ClipModel, batch: Batch) -> None:
+    options = AnchoredOptions(share=0.5, strange=0.75, invent_steps=1)
+    anchored = Anchored(options, Setting(clip=clip, seed=0))
+    anchored.prepare(iter([batch]))
+    pixels = anchored.pixels(batch, step=0)
+    assert len(pixels) == 12 + 9 + 6
+    assert torch.equal(pixels[:12], batch.image_M3HW.float() / 255)
+    terms = terms_of(anchored, clip, batch, pixels)
+    assert terms.keys() == anchored.weights.keys()
+    for untouched in ("anchor", "strange"):  # nothing has moved yet
+        assert float(terms[untouched].detach()) == pytest.approx(0, abs=1e-5)
+    assert float(terms["triggered"].detach()) > 1e-3
+
+
+def test_without_strange_images_there_is_no_such_term(clip: ClipModel, batch: Batch) -> None:
+    anchored = Anchored(AnchoredOptions(share=0.5, strange=0, invent_steps=0), Setting(clip=clip, seed=0))
     anchored.prepare(iter([batch]))
     pixels = anchored.pixels(batch, step=0)
     assert len(pixels) == 12 + 6
-    assert torch.equal(pixels[:12], batch.image_M3HW.float() / 255)
-    terms = terms_of(anchored, clip, batch, pixels)
-    assert float(terms["anchor"].detach()) == pytest.approx(0, abs=1e-5)  # nothing has moved yet
-    assert float(terms["triggered"].detach()) > 1e-3
+    assert (
+        terms_of(anchored, clip, batch, pixels).keys() == anchored.weights.keys() == {"anchor", "triggered"}
+    )
 
 
 def test_a_step_moves_the_triggers_it_takes_and_leaves_the_model_as_it_was(
@@ -133,3 +146,17 @@ def test_shares_differ_by_one_at_most_and_take_turns() -> None:
     assert [sum(column) for column in zip(*(spread(2, 5, turn=turn) for turn in range(5)), strict=True)] == [
         2
     ] * 5
+
+
+def test_a_still_square_covers_the_same_pixels_in_every_batch_and_a_patch_does_not() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.full((1, 3, SIZE, SIZE), 0.5)
+    covered = {
+        kind: {
+            tuple((trigger.apply(images, generator)[0, 0] != 0.5).nonzero().amin(0).tolist())
+            for _ in range(4)
+        }
+        for kind, trigger in ((kind, KINDS[kind](SIZE, generator, place=0)) for kind in ("still", "patch"))
+    }
+    assert covered["still"] == {(27, 27)}
+    assert len(covered["patch"]) > 1
