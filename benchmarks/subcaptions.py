@@ -1,9 +1,11 @@
 """Checks negatives against what is promised of them: WordNet's relations, grammar, form, speed.
 
     python benchmarks/subcaptions.py DATA [--captions 20000] [--wordnet PATH] [--only speed,wordnet,grammar,blind]
+        [--draw even|plausible] [--sets cc3m,coco,...] [--counts coco,flickr30k,...]
 
 DATA is the folder of real data beside the project. Captions: CC3M's csv and tsv, COCO's, Flickr8k's and Flickr30k's
-test split, in equal shares. Prints one table in Markdown. `wordnet` needs nltk, `grammar` the package inflect, which
+test split, in equal shares, or those of --sets. --counts: plausible draws go by what these sets put together, in the
+place of the committed counts. Prints one table in Markdown. `wordnet` needs nltk, `grammar` the package inflect, which
 had no part in making the forms (the lexicons' come from lemminflect).
 """
 
@@ -16,7 +18,7 @@ import random
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -27,26 +29,32 @@ from pipeline.lexicons.wordnet import Part, WordNet, read_wordnet
 from pipeline.looking.audit import Pair, blind_test
 from pipeline.scene_graphs.parser import CaptionParser
 from pipeline.schema import OK, Caption, SceneGraph, Subcaption
-from pipeline.subcaptions.making import SubcaptionOptions, make_subcaption
-
+from pipeline.subcaptions.counting import count_pairs
+from pipeline.subcaptions.making import DRAWS, Draws, SubcaptionOptions, make_subcaption
 
 # ------------------------------------------------------------------------------------------ the captions
-def read_captions(data: Path, count: int) -> list[Caption]:
-    """`count` captions in equal shares from five sources, each in its own order."""
-    sources = [
-        _lines(row[1] for row in _csv_rows(data / "cc3m/cc3m_natural_10K_WObanana.csv")),
-        _lines(line.split("\t")[0] for line in _text(data / "cc3m/validation_first_8000.tsv")),
-        _lines(_coco(data / "coco_captions_val2017")),
-        _lines(
-            text for file in sorted((data / "multi30k_en").rglob("test_2016.*.en.gz")) for text in _text(file)
-        ),
-        _lines(_flickr8k(data / "flickr8k_wds")),
+SETS = ("cc3m", "coco", "flickr30k", "flickr8k")
+
+
+def read_captions(data: Path, count: int, sets: Collection[str] = SETS) -> list[Caption]:
+    """`count` captions in equal shares from the sources of some sets, each in its own order."""
+    sources: list[tuple[str, Callable[[], Iterator[str]]]] = [
+        ("cc3m", lambda: (row[1] for row in _csv_rows(data / "cc3m/cc3m_natural_10K_WObanana.csv"))),
+        ("cc3m", lambda: (line.split("\t")[0] for line in _text(data / "cc3m/validation_first_8000.tsv"))),
+        ("coco", lambda: _coco(data / "coco_captions_val2017")),
+        ("flickr30k", lambda: (text for file in _flickr30k(data / "multi30k_en") for text in _text(file))),
+        ("flickr8k", lambda: _flickr8k(data / "flickr8k_wds")),
     ]
-    share = -(-count // len(sources))
-    texts = [text for source in sources for text in islice(source, share)]
+    chosen = [_lines(read()) for name, read in sources if name in sets]
+    share = -(-count // len(chosen))
+    texts = [text for source in chosen for text in islice(source, share)]
     return [
         Caption(key=f"{i:06d}", caption=text, image=None, source="") for i, text in enumerate(texts[:count])
     ]
+
+
+def _flickr30k(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("test_2016.*.en.gz"))
 
 
 def _lines(texts: Iterator[str]) -> Iterator[str]:
@@ -188,11 +196,13 @@ def check_blind(made: list[Subcaption], *, seed: int = 0) -> dict[str, str]:
     }
 
 
-def check_speed(captions: list[Caption], graphs: list[SceneGraph], lexicons: Lexicons) -> dict[str, str]:
+def check_speed(
+    captions: list[Caption], graphs: list[SceneGraph], lexicons: Lexicons, draw: Draws
+) -> dict[str, str]:
     """Captions per second of CPU time, parse excluded; best of five passes, beside a fixed loop as a yardstick."""
     results = {"yardstick: additions per second": f"{_yardstick():,.0f}"}
     for negatives, views in ((10, 0), (10, 4), (1, 0)):
-        options = SubcaptionOptions(num_negatives=negatives, num_views=views)
+        options = SubcaptionOptions(num_negatives=negatives, num_views=views, draw=draw)
 
         def once(options: SubcaptionOptions = options) -> None:
             for caption, graph in zip(captions, graphs, strict=True):
@@ -228,13 +238,19 @@ def main() -> None:
     parser.add_argument("--captions", type=int, default=20_000)
     parser.add_argument("--wordnet", default="auto")
     parser.add_argument("--only", default="speed,wordnet,grammar,blind")
+    parser.add_argument("--draw", choices=DRAWS, default="even")
+    parser.add_argument("--sets", default=",".join(SETS))
+    parser.add_argument("--counts", default="")
     arguments = parser.parse_args()
     only = arguments.only.split(",")
-    captions = read_captions(arguments.data, arguments.captions)
-    graphs = list(CaptionParser().parse(caption.caption for caption in captions))
-    lexicons = load_lexicons()
+    parse, lexicons = CaptionParser().parse, load_lexicons()
+    captions = read_captions(arguments.data, arguments.captions, arguments.sets.split(","))
+    graphs = list(parse(caption.caption for caption in captions))
+    if arguments.counts:
+        counted = read_captions(arguments.data, arguments.captions, arguments.counts.split(","))
+        lexicons.pairs = count_pairs(parse(caption.caption for caption in counted))
     made = [
-        make_subcaption(c, g, lexicons, SubcaptionOptions(num_views=0))
+        make_subcaption(c, g, lexicons, SubcaptionOptions(num_views=0, draw=arguments.draw))
         for c, g in zip(captions, graphs, strict=True)
     ]
     status = Counter(subcaption.status for subcaption in made)
@@ -245,7 +261,7 @@ def main() -> None:
         "\n\n| what | measured |\n| --- | --- |"
     )
     checks: dict[str, Callable[[], dict[str, str]]] = {
-        "speed": lambda: check_speed(captions[:4_000], graphs[:4_000], lexicons),
+        "speed": lambda: check_speed(captions[:4_000], graphs[:4_000], lexicons, arguments.draw),
         "wordnet": lambda: check_wordnet(made, graphs, read_wordnet(arguments.wordnet)),
         "grammar": lambda: check_grammar(made, graphs),
         "blind": lambda: check_blind(made),

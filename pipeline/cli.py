@@ -21,6 +21,9 @@ COMMANDS = {
     "build-lexicons": Command(
         "pipeline.commands.lexicons:build_lexicons", "The three lexicons of replacement terms."
     ),
+    "count-pairs": Command(
+        "pipeline.commands.pairs:count_pairs", "How often captions put words together, for plausible draws."
+    ),
     "query": Command("pipeline.commands.look:query", "DuckDB over what was made; saved queries."),
     "preview": Command(
         "pipeline.commands.look:preview", "A page of captions with their graphs and negatives."

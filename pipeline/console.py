@@ -70,6 +70,7 @@ def from_options(
 
         @wraps(function)
         def command(**given: Any) -> Any:
+            given = {name: _placed(value) for name, value in given.items()}
             arguments = {name: given[name] for name in plain if name in given}
             for name, group in groups.items():
                 arguments[name] = _build(group, given, omit=omit, wanted=is_dataclass(hints[name]))
@@ -85,6 +86,15 @@ def from_options(
         return command
 
     return decorate
+
+
+def _placed(value: Any) -> Any:
+    """A path that an option gives; that of a URL is one of its store."""
+    if not isinstance(value, Path) or not value.parts[:1] or not value.parts[0].endswith(":"):
+        return value
+    from pipeline.storage import place  # with Arrow, which no other command line waits for
+
+    return place(value)
 
 
 def _group_of(hint: Any) -> Any:

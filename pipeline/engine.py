@@ -1,8 +1,8 @@
-"""Runs a function over parts, here or in spawned worker processes: the only place that starts a process.
+"""Runs a function over parts, here, in spawned worker processes or on Ray: the only place that starts a process.
 
 A part is a file's worth of rows, so a worker needs no more memory than one part, and what is done stays done. A worker
 that is killed costs its part another attempt; no worker outlives its parent, and as long as one lives, it holds the
-folders that its parent holds.
+folders that its parent holds. With Ray, Ray decides where a part is done, and again when its worker or node is lost.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipeline.console import limit_threads
-from pipeline.errors import UserError
+from pipeline.errors import UserError, first_line
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
@@ -50,14 +50,17 @@ def map_parts(
 ) -> Iterator[Result]:
     """`function` of each part, in the order they finish, with a progress bar on the terminal.
 
-    With one worker everything runs in this process. Functions and parts are pickled otherwise (ours, both ways).
+    With one worker everything runs in this process. Functions and parts are pickled otherwise (ours, both ways). Inside
+    `ray_cluster`, Ray's workers do it, as many as its machines have cores.
     `tell` takes a line about each worker that was killed.
 
     Raises:
         UserError: The workers of one part were killed MAX_ATTEMPTS times.
     """
-    if min(workers, len(parts)) <= 1:
-        results: Iterator[Result] = map(function, parts)
+    if parts and _ray is not None:
+        results: Iterator[Result] = _on_ray(_ray, function, parts)
+    elif min(workers, len(parts)) <= 1:
+        results = map(function, parts)
     else:
         results = _in_workers(function, parts, min(workers, len(parts)), tell)
     return _with_progress(results, len(parts), label)
@@ -218,6 +221,83 @@ def _end_with_parent() -> None:
     assert parent is not None  # a worker has one
     connection.wait([parent.sentinel])
     os._exit(1)
+
+
+# ------------------------------------------------------------------------------------------------------------ on Ray
+_ray: Any = None
+"""The module, while `ray_cluster` is connected."""
+IN_FLIGHT: Final = 1_000
+"""Parts that Ray knows of at a time: enough for any cluster to grow by."""
+_ONE_THREAD: Final = {
+    name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
+}
+_STORE_BYTES: Final = 100 * 2**20
+"""Of a Ray that is started here: parts are read from files, and what is handed round is small."""
+
+
+@contextlib.contextmanager
+def ray_cluster(address: str | None, *, workers: int) -> Iterator[None]:
+    """Everything that `map_parts` is given while the block runs is done by Ray.
+
+    Args:
+        address: Of a cluster, as `ray.init` takes it. None: that of RAY_ADDRESS, else a Ray on this machine alone,
+            which ends with the block.
+        workers: How many it has there.
+
+    Raises:
+        UserError: Ray is not installed, or no cluster answers.
+    """
+    global _ray  # noqa: PLW0603  # one engine a process
+    try:
+        import ray  # noqa: TID251
+    except ImportError as error:
+        raise UserError("--engine ray needs ray: pip install 'cleanerclip[ray]'") from error
+    ours = not ray.is_initialized()
+    here = address is None and "RAY_ADDRESS" not in os.environ
+    alone = {"num_cpus": workers, "object_store_memory": _STORE_BYTES, "include_dashboard": False}
+    if ours:
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR", **(alone if here else {}))
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise UserError(f"no Ray cluster at {address or 'RAY_ADDRESS'}: {first_line(error)}") from error
+    _ray = ray
+    try:
+        yield
+    finally:
+        _ray = None
+        if ours:
+            ray.shutdown()
+
+
+def _on_ray(ray: Any, function: Callable[[Any], Any], parts: list[Any]) -> Iterator[Any]:
+    task = ray.remote(
+        num_cpus=1,
+        max_retries=MAX_ATTEMPTS - 1,
+        max_calls=PARTS_PER_WORKER,
+        runtime_env={"env_vars": _ONE_THREAD},
+    )(_try)
+    shared = ray.put(function)
+    waiting, running = deque(parts), dict[Any, Any]()
+    try:
+        while waiting or running:
+            while waiting and len(running) < IN_FLIGHT:
+                part = waiting.popleft()
+                running[task.remote(shared, part)] = part
+            for done in ray.wait(list(running), num_returns=1)[0]:
+                part = running.pop(done)
+                try:
+                    answer = ray.get(done)
+                except ray.exceptions.RayError as error:
+                    raise UserError(
+                        f"the workers of part {_shown(part)} were lost {MAX_ATTEMPTS} times ({first_line(error)}); "
+                        "what is finished is kept: run the same command again to continue"
+                    ) from error
+                if isinstance(answer, _Failure):
+                    raise answer.error
+                yield answer.value
+    finally:
+        for left in running:
+            ray.cancel(left, force=True)
 
 
 # ------------------------------------------------------------------------------------------------------------ shown

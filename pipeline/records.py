@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline.errors import UserError
-from pipeline.storage import read_json, sha256_file, size_of, write_json
+from pipeline.storage import read_json, sha256_file, size_of, take_made, write_json
 
 FOLDER: Final = "parts"
 
@@ -49,12 +49,18 @@ def describe_file(file: Path) -> dict[str, Any]:
     return {"bytes": size_of(file), "sha256": sha256_file(file)}
 
 
+def describe_made(file: Path) -> dict[str, Any]:
+    """Size and hash of a file that was just made: what was sent to a store need not be fetched to be hashed."""
+    made = take_made(file)
+    return describe_file(file) if made is None else {"bytes": made[0], "sha256": made[1]}
+
+
 def keep_record(
     out: Path, number: int, stage: str, *, made_with: str, names: Sequence[str], order: Sequence[str]
 ) -> dict[str, Any]:
     """Write down what `stage` made of the part: the files `names` of its folder; returns them described."""
     record = read_record(out, number)
-    files = {name: describe_file(out / stage / name) for name in names}
+    files = {name: describe_made(out / stage / name) for name in names}
     record[stage] = {"made_with": made_with, "files": files}
     write_json(record_file(out, number), {name: record[name] for name in order if name in record})
     return files

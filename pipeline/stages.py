@@ -9,10 +9,10 @@ complete.
 import atexit
 import functools
 import gc
-import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +29,7 @@ from pipeline.captions.ingest import (
     read_index,
 )
 from pipeline.captions.readers import InputOptions, Source, open_source
-from pipeline.engine import map_parts
+from pipeline.engine import map_parts, ray_cluster
 from pipeline.errors import UserError
 from pipeline.lexicons.loading import Lexicons, load_lexicons
 from pipeline.manifest import MANIFEST, read_files, write_manifest
@@ -50,16 +50,21 @@ from pipeline.storage import (
     append_line,
     find_named,
     hold,
+    is_of_this_process,
+    place,
     read_json,
     read_table,
+    remove_folder,
     remove_unfinished,
     write_json,
+    write_lines,
     write_table,
 )
 from pipeline.subcaptions.making import SubcaptionOptions, make_subcaption
 from pipeline.tables import read_captions, read_scene_graphs, scene_graphs_table, subcaptions_table
 
 MADE_WITH: Final = "options.json"
+ENGINES: Final = ("local", "ray")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +91,10 @@ class PipelineOptions:
     """Rows per shard where the input is no tar."""
     workers: int = 1
     """Worker processes."""
+    engine: str = "local"
+    """local, or ray: parts are done by the workers of a Ray cluster, which must see INPUT and OUT."""
+    ray_address: str | None = None
+    """Of the cluster. Default: RAY_ADDRESS, else a Ray of this machine, with --workers."""
     check: bool = False
     """Compare what OUT holds by its hash, too, not by its size alone."""
     overwrite: bool = False
@@ -97,6 +106,10 @@ class PipelineOptions:
             raise UserError(f"there is no stage {unknown[0]!r}; one of: {', '.join(STAGES)}")
         if self.rows_per_part < 1:
             raise UserError(f"rows per part must be at least 1, not {self.rows_per_part}")
+        if self.engine not in ENGINES:
+            raise UserError(f"there is no engine {self.engine!r}; one of: {', '.join(ENGINES)}")
+        if self.ray_address is not None and self.engine != "ray":
+            raise UserError("--ray-address goes with --engine ray")
         if self.workers < 1:
             raise UserError(f"workers must be at least 1, not {self.workers}")
 
@@ -266,21 +279,29 @@ def run_stages(
     `source` is what `options.source` names, where that has been opened already. `tell` takes a line for each file that
     was damaged.
     """
+    options = replace(options, out=place(options.out), lexicons=options.lexicons and place(options.lexicons))
     out = options.out
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; --out wants a folder")
     if options.source is not None:
         source = open_source(options.source)
+    if is_of_this_process(out) or (source is not None and is_of_this_process(source.files[0])):
+        options = replace(options, workers=1, engine="local", ray_address=None)
     if source is None and not (out / "captions" / INDEX).exists():
         raise UserError(f"{out} holds no captions; run `pipeline parse-captions INPUT --out {out}`")
-    with hold(out):
+    on_ray = options.engine == "ray"
+    engine = ray_cluster(options.ray_address, workers=options.workers) if on_ray else nullcontext()
+    with hold(out), engine:
         log = functools.partial(_log, out)
 
         def tell_and_log(line: str) -> None:
             tell(line)
             log(line)
 
-        return _run_stages(options, source, tell_and_log, log)
+        try:
+            return _run_stages(options, source, tell_and_log, log)
+        finally:
+            write_lines(_log_file(out))
 
 
 def _run_stages(options: PipelineOptions, source: Source | None, tell: Tell, log: Tell) -> dict[str, Any]:
@@ -316,9 +337,13 @@ def _run_stages(options: PipelineOptions, source: Source | None, tell: Tell, log
 
 def _log(out: Path, line: str) -> None:
     """Add a line to the log beside the folder: in it, two runs would differ by their times."""
-    folder = out.resolve()
     time_of_day = datetime.now(UTC).isoformat(timespec="seconds")
-    append_line(folder.with_name(folder.name + ".log"), f"{time_of_day} {line}")
+    append_line(_log_file(out), f"{time_of_day} {line}")
+
+
+def _log_file(out: Path) -> Path:
+    folder = out.resolve()
+    return folder.with_name(folder.name + ".log")
 
 
 def _remove(out: Path, stages: Sequence[str]) -> None:
@@ -327,7 +352,7 @@ def _remove(out: Path, stages: Sequence[str]) -> None:
         return
     names = tuple(STAGES)
     for name in names[min(names.index(stage) for stage in stages) :]:
-        shutil.rmtree(out / name, ignore_errors=True)
+        remove_folder(out / name)
     forget_stages(out, names[min(names.index(stage) for stage in stages) :])
     (out / MANIFEST).unlink(missing_ok=True)
 

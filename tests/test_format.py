@@ -194,7 +194,7 @@ def test_columns_and_words_of_a_lexicon() -> None:
     rows = table("A lexicon folder", "column")
     columns = {name for found, _ in rows for name in found}
     assert columns == {name for lexicon in LEXICONS for name in COLUMNS[lexicon]}
-    of = {name: re.findall(r"`(\w+)`", cells[0]) for found, cells in rows for name in found}
+    of = {name: re.findall(r"`([\w+]+)`", cells[0]) for found, cells in rows for name in found}
     counts = json.loads((ROOT / "lexicons/manifest.json").read_text("utf-8"))["counts"].values()
     assert set(of["kind"]) == {kind for count in counts for kind in count["kind"]}
     assert tuple(of["band"]) == BANDS

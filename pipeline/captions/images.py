@@ -24,6 +24,7 @@ from pipeline.storage import (
     ParquetRows,
     TarSample,
     find_named,
+    place,
     read_regular,
     read_tar,
 )
@@ -89,10 +90,10 @@ def read_images(
     path = find_named(captions[0].source)
     if format == "webdataset":
         return _from_tar(captions, path, faults)
-    place = _Place(folder=path.parent, root=(path.parent if root is None else root.expanduser()).resolve())
+    where = _Place(folder=path.parent, root=(path.parent if root is None else root.expanduser()).resolve())
     if format == "parquet":
-        return _from_parquet(captions, path, place, faults)
-    return _from_files(captions, place, faults)
+        return _from_parquet(captions, path, where, faults)
+    return _from_files(captions, where, faults)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,4 +202,4 @@ def _parquet_image(caption: Caption, value: object, faults: list[str]) -> tuple[
 
 def _name_fault(caption: Caption, status: str, faults: list[str]) -> None:
     if status not in (IMAGE_OK, IMAGE_NONE):
-        faults.append(f"{Path(caption.source).name}: image {caption.image!r} of {caption.key!r} is {status}")
+        faults.append(f"{place(caption.source).name}: image {caption.image!r} of {caption.key!r} is {status}")

@@ -5,7 +5,6 @@ another file. The index is written last: it exists = the stage is complete.
 """
 
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -26,8 +25,10 @@ from pipeline.storage import (
     find_repeated,
     hash_named,
     named,
+    place,
     read_json,
     read_table,
+    remove_folder,
     size_of,
     write_json,
     write_table,
@@ -143,7 +144,7 @@ def _mend(
     if not damaged:
         return
     again = folder / "again"
-    shutil.rmtree(again, ignore_errors=True)
+    remove_folder(again)
     rows_per_part = index.rows_per_part or max(1, index.rows)
     made = {
         part.number: part
@@ -157,7 +158,7 @@ def _mend(
         name = f"{part.number:05d}.parquet"
         (again / name).replace(folder / name)
         tell(f"{line}; made again")
-    shutil.rmtree(again)
+    remove_folder(again)
 
 
 def _ingest(source: Source, folder: Path, *, rows_per_part: int, workers: int) -> CaptionsIndex:
@@ -313,11 +314,11 @@ def make_keys_unique(folder: Path) -> int:
         for file, row, key, occurrence in repeated:
             by_file.setdefault(file, {})[row] = f"{key}-{occurrence}"
         for file, renamed in by_file.items():
-            table = read_table(Path(file))
+            table = read_table(place(file))
             keys = table["key"].to_pylist()
             for row, key in renamed.items():
                 keys[row] = key
-            write_table(Path(file), table.set_column(0, table.schema.field("key"), pa.array(keys)))
+            write_table(place(file), table.set_column(0, table.schema.field("key"), pa.array(keys)))
     return total
 
 

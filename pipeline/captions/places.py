@@ -1,6 +1,5 @@
 """Where an input's files are and what they are: folders as people have them, formats, image roots."""
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from pipeline.captions.columns import Columns
 from pipeline.captions.delimited import format_of_lines
 from pipeline.captions.json_files import format_of_json
 from pipeline.errors import UserError
+from pipeline.storage import is_file, is_remote
 
 SUFFIXES: Final = {
     ".tar": "webdataset",
@@ -146,10 +146,14 @@ def find_root(file: Path, images: Sequence[str], given: Path | None) -> Path:
     Usual are the file's own folder, the one above, `images` in both, and COCO's `val2017` beside `annotations`.
     """
     if given is not None:
+        if is_remote(given) != is_remote(file):
+            raise UserError(
+                f"--image-root {given}: images lie where their captions do, and {file} is elsewhere"
+            )
         return given.expanduser()
     paths = [image for image in images if "://" not in image and "\0" not in image][:5]
     for place in _usual_roots(file):
-        if any(os.path.isfile(place / path) for path in paths) and _stays(place, file):
+        if any(is_file(place / path) for path in paths) and _stays(place, file):
             return place
     return file.parent
 

@@ -49,6 +49,8 @@ from pipeline.storage import (
     ParquetRows,
     decode_text,
     find_files,
+    is_file,
+    is_remote,
     named,
     parse_json,
     read_tar,
@@ -189,9 +191,10 @@ class Source:
             return told
         if "://" in row.image:
             return f"{told} (URLs: shards will hold texts alone)"
-        example = named(Path(os.path.normpath(file.parent / row.image)))
+        image = file.parent / row.image
+        example = named(image.resolve() if is_remote(file) else Path(os.path.normpath(image)))
         shown = example if example.isprintable() else repr(example)
-        there = os.path.isfile(file.parent / row.image)
+        there = is_file(file.parent / row.image)
         return f"{told} ({shown}{'' if there else ' is not there: give --image-root'})"
 
     def _columns(self, file: Path) -> tuple[str, str]:

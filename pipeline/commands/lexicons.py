@@ -1,13 +1,13 @@
 """`pipeline build-lexicons`: the terms that replace others."""
 
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Annotated
 
 import typer
 
-from pipeline.captions.readers import InputOptions, ReadOptions, open_source
+from pipeline.captions.readers import InputOptions, ReadOptions
 from pipeline.commands.options import Out
+from pipeline.commands.pairs import caption_texts, pairs_of
 from pipeline.console import from_options
 from pipeline.lexicons import building
 from pipeline.llm.asking import LlmOptions, estimate
@@ -18,7 +18,9 @@ def build_lexicons(
     out: Out,
     captions: Annotated[
         str | None,
-        typer.Option(help="Captions whose vocabulary sets the bands: INPUT as for augment-captions."),
+        typer.Option(
+            help="Captions whose vocabulary sets the bands and the pairs: INPUT as for augment-captions."
+        ),
     ] = None,
     *,
     reading: ReadOptions,
@@ -36,19 +38,11 @@ def build_lexicons(
         for name, value in estimate(model, building.requests_of(options)).items():
             typer.echo(f"{name:14} {'no price known' if value is None else value}")
         return
-    rows = None if captions is None else _caption_texts(InputOptions(input=captions, **asdict(reading)))
-    manifest = building.build_lexicons(options, rows)
+    texts = pairs = None
+    if captions is not None:
+        texts = list(caption_texts(InputOptions(input=captions, **asdict(reading))))
+        pairs = pairs_of(texts) if options.pairs is None else None
+    manifest = building.build_lexicons(options, texts, pairs)
     size = f"{options.size:,}"
     typer.echo(f"wrote {out}: {size} objects, {size} attributes, {size} relations")
     typer.echo(f"WordNet {manifest.get('wordnet', '')}{'' if manifest.get('llm') else ', no LLM asked'}")
-
-
-def _caption_texts(input: InputOptions) -> Iterator[str]:
-    source = open_source(input)
-    typer.echo(source.describe(), err=True)
-    faults: list[str] = []
-    for file in source.files:
-        for row in source.rows(file, faults=faults):
-            yield row.caption
-    for fault in faults[:10]:
-        typer.echo(f"warning: {fault}", err=True)

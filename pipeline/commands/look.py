@@ -28,6 +28,7 @@ def query(
     run_query(folder, sql, options, terminal=sys.stdout)
 
 
+@from_options()
 def preview(
     folder: Annotated[Path, typer.Argument(help="The --out of augment-captions.")],
     out: Annotated[
@@ -43,6 +44,7 @@ def preview(
     typer.echo(f"wrote {page} ({write_preview(folder, page, num=num, seed=seed)} captions)")
 
 
+@from_options()
 def verify(folder: Annotated[Path, typer.Argument(help="The --out of another command.")]) -> None:
     """Check every file of FOLDER against its manifest."""
     from pipeline.looking.verify import verify as verify_folder
@@ -55,6 +57,7 @@ def verify(folder: Annotated[Path, typer.Argument(help="The --out of another com
     typer.echo(f"{folder} is what its manifest says")
 
 
+@from_options()
 def repair(
     folder: Annotated[Path, typer.Argument(help="The --out of augment-captions.")],
     lexicons: Annotated[

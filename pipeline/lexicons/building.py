@@ -35,9 +35,11 @@ from pipeline.lexicons.loading import (
     LINKS_FILE,
     MANIFEST_FILE,
     Term,
+    default_folder,
     write_links,
     write_terms,
 )
+from pipeline.lexicons.pairs import PAIRS_FILE, PairCounts, read_pairs, write_pairs
 from pipeline.lexicons.wordnet import WordNet, read_wordnet
 from pipeline.llm.asking import LlmOptions, Request, Usage, ask, plan_requests
 from pipeline.llm.recorded import read_recorded
@@ -68,6 +70,8 @@ class LexiconOptions:
     """Folder of a model's recorded replies, in the place of asking one: no key, no network."""
     llm_terms: int = 3_000
     """About so many terms a model is asked for, per lexicon."""
+    pairs: Path | None = None
+    """File of `pipeline count-pairs`: what captions put together. Default: counted in --captions, or as committed."""
     seed: int = 0
     """Chooses among candidates where a band has more than it needs."""
 
@@ -78,16 +82,23 @@ class LexiconOptions:
             )
         if self.llm is not None and self.llm_replies is not None:
             raise UserError("--llm-replies takes the place of asking: give it or --llm-model, not both")
+        if self.pairs is not None and not self.pairs.is_file():
+            raise UserError(f"--pairs {self.pairs} is no file: give one made by `pipeline count-pairs`")
         for file in self.block:
             if not file.is_file():
                 raise UserError(f"--block {file} is no file: give a text file of words")
 
 
-def build_lexicons(options: LexiconOptions, captions: Iterable[str] | None = None) -> dict[str, Any]:
+def build_lexicons(
+    options: LexiconOptions, captions: Iterable[str] | None = None, pairs: PairCounts | None = None
+) -> dict[str, Any]:
     """Build and write the lexicons; gives the manifest.
 
-    With `captions`, bands follow how often a term occurs in them, and the terms they use are marked.
+    With `captions`, bands follow how often a term occurs in them, and the terms they use are marked. `pairs` say what
+    captions have most often, and go along for plausible draws; None takes those of the committed lexicons.
     """
+    if pairs is None:
+        pairs = read_pairs(options.pairs or default_folder() / PAIRS_FILE)
     wordnet = read_wordnet(options.wordnet)
     frequency = _Frequency(captions)
     blocked = read_block_list([LISTS.folder / "blocked_everywhere.txt", *options.block])
@@ -103,7 +114,7 @@ def build_lexicons(options: LexiconOptions, captions: Iterable[str] | None = Non
     for name, proposed in proposals.items():
         found[name] = merge(found[name], proposed_candidates(wordnet, name, proposed))
     linking: tuple[Callable[[WordNet, list[Candidate]], Links], ...] = (
-        link_objects,
+        partial(link_objects, zipf=_zipf),
         partial(link_attributes, zipf=_zipf),
         link_relations,
     )
@@ -114,7 +125,13 @@ def build_lexicons(options: LexiconOptions, captions: Iterable[str] | None = Non
             for each in found[name]
             if each.term not in own and not blocked & {each.term, *each.term.split()}
         ]
-        banded = choose(kept, size=options.size, frequency=frequency, seed=f"{options.seed}:{name}")
+        banded = choose(
+            kept,
+            size=options.size,
+            frequency=frequency,
+            seen=partial(_seen, pairs, name),
+            seed=f"{options.seed}:{name}",
+        )
         terms[name] = tuple(_term(name, candidate, band, wordnet, frequency) for candidate, band in banded)
         linked = link(wordnet, [candidate for candidate, _ in banded])
         links[name] = {
@@ -122,10 +139,17 @@ def build_lexicons(options: LexiconOptions, captions: Iterable[str] | None = Non
             "near": _contrasting(linked),
             "possible": linked.possible,
             "contrasts": linked.contrasts,
+            "kind": linked.kind,
         }
+    files = {f"{name}.csv": write_terms(terms[name], name) for name in LEXICONS}
+    files |= {LINKS_FILE: write_links(links, terms), PAIRS_FILE: write_pairs(pairs)}
     return _write(
-        options, terms, links, wordnet=wordnet.version, captions=frequency.num_captions, llm=described
+        options, terms, files, wordnet=wordnet.version, captions=frequency.num_captions, llm=described
     )
+
+
+def _seen(pairs: PairCounts, lexicon: str, candidate: Candidate) -> int:
+    return pairs.count(lexicon, candidate.term)
 
 
 def _propose(options: LexiconOptions) -> tuple[dict[str, list[str]], dict[str, Any] | None]:
@@ -175,12 +199,14 @@ def choose(
     *,
     size: int,
     frequency: Callable[[Candidate], tuple[float, float]],
+    seen: Callable[[Candidate], int] = lambda _: 0,
     seed: str,
 ) -> list[tuple[Candidate, int]]:
     """`size` candidates with their bands, sorted by term.
 
     The candidates, from the most to the least frequent, are cut into five equal bands; each gives a fifth of the
-    terms: what a language model proposed first, the rest drawn by a hash of the term and the seed.
+    terms: what a language model alone proposed first, then what captions were `seen` to have most often, the rest
+    drawn by a hash of the term and the seed.
     """
     if len(candidates) < size:
         raise UserError(
@@ -192,7 +218,10 @@ def choose(
     chosen: list[tuple[Candidate, int]] = []
     for band in range(len(BANDS)):
         start, end = (len(ranked) * edge // len(BANDS) for edge in (band, band + 1))
-        drawn = sorted(ranked[start:end], key=lambda each: (each.source != "llm", _draw(seed, each.term)))
+        drawn = sorted(
+            ranked[start:end],
+            key=lambda each: (each.source != "llm", -seen(each), _draw(seed, each.term)),
+        )
         chosen.extend((candidate, band) for candidate in drawn[: size // len(BANDS)])
     return sorted(chosen, key=lambda pair: pair[0].term)
 
@@ -294,14 +323,12 @@ def _contrasting(links: Links) -> dict[str, set[str]]:
 def _write(
     options: LexiconOptions,
     terms: Mapping[str, tuple[Term, ...]],
-    links: Mapping[str, Mapping[str, Mapping[str, set[str]]]],
+    files: Mapping[str, bytes],
     *,
     wordnet: str,
     captions: int | None,
     llm: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    files = {f"{name}.csv": write_terms(terms[name], name) for name in LEXICONS}
-    files[LINKS_FILE] = write_links(links, terms)
     (options.out / MANIFEST_FILE).unlink(missing_ok=True)
     for name, content in files.items():
         with write_atomically(options.out / name) as file:

@@ -61,6 +61,13 @@ def object_candidates(wordnet: WordNet, *, zipf: Callable[[str], float]) -> list
             if meaning is not None:
                 found.setdefault(term, Candidate(term=term, kind="noun", synset=meaning.name, base=term))
                 break
+    for noun in LISTS.words("caption_nouns.txt"):
+        term = noun.replace("_", " ")
+        meaning = next(iter(wordnet.senses(term, "n")), None)
+        if meaning is not None and meaning.file != "noun.Tops":  # a person, before a person's body
+            meaning = _listed_meaning(wordnet, term) or meaning
+        if meaning is not None:
+            found.setdefault(term, Candidate(term=term, kind="noun", synset=meaning.name, base=term))
     return _unique(found.values())
 
 

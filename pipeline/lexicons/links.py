@@ -15,6 +15,7 @@ from typing import Final
 from pipeline.lexicons.candidates import LISTS, Candidate
 from pipeline.lexicons.dimensions import compatible_attributes, contrasting_attributes, possible_attributes
 from pipeline.lexicons.inflection import verb_forms
+from pipeline.lexicons.things import terms_of_kind
 from pipeline.lexicons.wordnet import Part, Synset, WordNet
 
 PERSON: Final = "person.n.01"
@@ -40,9 +41,11 @@ class Links:
     """For nouns: attributes that may be true of what they name though no caption says so."""
     contrasts: dict[str, set[str]] = field(default_factory=dict)
     """For attributes: those that cannot be true of the same thing."""
+    kind: dict[str, set[str]] = field(default_factory=dict)
+    """For nouns: terms for things of their kind."""
 
 
-def link_objects(wordnet: WordNet, terms: Iterable[Candidate]) -> Links:
+def link_objects(wordnet: WordNet, terms: Iterable[Candidate], *, zipf: Callable[[str], float]) -> Links:
     """Links between nouns."""
     terms = list(terms)
     people = _People(wordnet)
@@ -55,8 +58,12 @@ def link_objects(wordnet: WordNet, terms: Iterable[Candidate]) -> Links:
             words_of.add(candidate.term, wordnet.words(related))
         first = wordnet.synsets[candidate.synset]
         if PERSON in wordnet.ancestors(first.name):
-            words_of.add(candidate.term, people.compatible_with(first.name))
-    return Links(excluded=words_of.inverted(), near=_co_hyponyms(wordnet, terms, "n"))
+            words_of.add(candidate.term, people.compatible_with(candidate.term, first.name))
+    return Links(
+        excluded=words_of.inverted(),
+        near=_co_hyponyms(wordnet, terms, "n"),
+        kind=terms_of_kind(wordnet, terms, zipf=zipf),
+    )
 
 
 def link_attributes(wordnet: WordNet, terms: Iterable[Candidate], *, zipf: Callable[[str], float]) -> Links:
@@ -90,8 +97,17 @@ def link_relations(wordnet: WordNet, terms: Iterable[Candidate]) -> Links:
         if candidate.kind != "preposition":
             words_of.add(candidate.term, [candidate.term, candidate.base, *verbs.get(candidate.base, ())])
             words_of.add(candidate.term, _verb_words(wordnet, candidate.base))
+            words_of.add(candidate.term, _verbs_of_one_body(candidate.base))
         words_of.add(candidate.term, _prepositions_that_allow(candidate))
     return Links(excluded=words_of.inverted(), near=_co_hyponyms(wordnet, terms, "v"))
+
+
+def _verbs_of_one_body(verb: str) -> frozenset[str]:
+    """The postures and activities that a verb leaves true: who sits may read."""
+    bodies = LISTS.sections("motions.txt")
+    if verb in bodies["posture"]:
+        return frozenset(bodies["activity"])
+    return frozenset() if verb in bodies["motion"] else frozenset(bodies["posture"])
 
 
 def _prepositions_that_allow(candidate: Candidate) -> Iterable[str]:
@@ -143,6 +159,12 @@ class _People:
         self._words = wordnet.words(wordnet.descendants(PERSON))
         self._male = self._first_meaning(MALE, FEMALE)
         self._female = self._first_meaning(FEMALE, MALE)
+        self._babies, self._grown = (set(LISTS.words(f"{name}.txt")) for name in ("babies", "grown_people"))
+        self._roles = {
+            word.replace("_", " "): number
+            for number, role in enumerate(LISTS.groups("visible_roles.txt"))
+            for word in role
+        }
 
     def _first_meaning(self, sex: str, other: str) -> set[str]:
         """Words whose first meaning is of one sex."""
@@ -154,11 +176,20 @@ class _People:
                 found.add(word)
         return found
 
-    def compatible_with(self, name: str) -> set[str]:
+    def compatible_with(self, term: str, name: str) -> set[str]:
         """Every word for a person, but those of the other sex where the term names one."""
         above = self._wordnet.ancestors(name)
         excluded = self._female if MALE in above else self._male if FEMALE in above else set()
-        return self._words - excluded
+        return self._words - excluded - self._seen_to_differ(term)
+
+    def _seen_to_differ(self, term: str) -> set[str]:
+        """Words for people of whom a term is false at a glance, whatever their sex: babies and grown people, roles."""
+        differing: set[str] = set()
+        for one, other in ((self._babies, self._grown), (self._grown, self._babies)):
+            differing |= other if term in one else set()
+        if term in self._roles:
+            differing |= {word for word, role in self._roles.items() if role != self._roles[term]}
+        return differing
 
 
 def _hyphen_parts(term: str) -> list[str]:

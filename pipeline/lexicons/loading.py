@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline.errors import UserError
+from pipeline.lexicons.pairs import PAIRS_FILE, PairCounts, read_pairs
 from pipeline.storage import read_json, sha256_file, write_atomically
 
 LEXICONS: Final = ("objects", "attributes", "relations")
 LINKS_FILE: Final = "links.tsv"
-LINKS: Final = ("excluded", "near", "possible", "contrasts")
+LINKS: Final = ("excluded", "near", "possible", "contrasts", "kind")
 """What links.tsv says of caption words: see the methods of Lexicon with these names."""
 UNKNOWN_NOUN: Final = "*"
 """Stands for every noun that `possible` does not have."""
@@ -74,7 +75,7 @@ class Lexicon:
             tuple(index for index, term in enumerate(terms) if term.band == band)
             for band in range(len(BANDS))
         )
-        self._excluded, self._near, self._possible, self._contrasts = (
+        self._excluded, self._near, self._possible, self._contrasts, self._kinds = (
             dict[str, str | int](links[link]) for link in LINKS
         )
         self._masks: dict[str, int] = {}
@@ -108,6 +109,13 @@ class Lexicon:
             return rows
         return 0 if rows is None else self._decoded(self._contrasts, word)
 
+    def kind(self, noun: str) -> int:
+        """The terms for things of the kind that `noun` names, as bits; 0 for a noun of no kind."""
+        rows = self._kinds.get(noun)
+        if rows.__class__ is int:
+            return rows
+        return 0 if rows is None else self._decoded(self._kinds, noun)
+
     def _decoded(self, links: dict[str, str | int], word: str) -> int:
         steps = links[word]
         assert isinstance(steps, str)
@@ -131,7 +139,7 @@ class Lexicons:
     def identity(self) -> dict[str, str]:
         """What a manifest records of them: a hash over all files, the WordNet version, sizes."""
         digest = hashlib.sha256()
-        for name in FILES[:-1]:
+        for name in (*FILES[:-1], *([PAIRS_FILE] if (self.folder / PAIRS_FILE).is_file() else [])):
             digest.update(f"{name} {sha256_file(self.folder / name)}\n".encode())
         sizes = "+".join(
             str(len(lexicon.terms)) for lexicon in (self.objects, self.attributes, self.relations)
@@ -145,9 +153,19 @@ class Lexicons:
     def copy_to(self, folder: Path) -> None:
         """Copy the files, the manifest last, so that an output folder explains its own term ids."""
         folder.mkdir(parents=True, exist_ok=True)
-        for name in FILES:
-            with write_atomically(folder / name) as file, (self.folder / name).open("rb") as source:
-                shutil.copyfileobj(source, file)
+        for name in (PAIRS_FILE, *FILES):
+            if name in FILES or (self.folder / name).is_file():
+                with write_atomically(folder / name) as file, (self.folder / name).open("rb") as source:
+                    shutil.copyfileobj(source, file)
+
+    @cached_property
+    def pairs(self) -> PairCounts:
+        """How often captions put words together, for plausible draws; UserError where the folder does not say."""
+        if not (file := self.folder / PAIRS_FILE).is_file():
+            raise UserError(
+                f"--draw plausible wants {file}: make it with `pipeline count-pairs`, or use --draw even"
+            )
+        return read_pairs(file)
 
     @cached_property
     def synonyms(self) -> dict[str, tuple[str, ...]]:

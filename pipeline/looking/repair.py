@@ -11,7 +11,7 @@ from pipeline.errors import UserError
 from pipeline.manifest import MANIFEST
 from pipeline.records import compare_file
 from pipeline.stages import MADE_WITH, STAGES, PipelineOptions, cached_lexicons, run_stages
-from pipeline.storage import find_named, read_json
+from pipeline.storage import find_named, place, read_json
 from pipeline.subcaptions.making import SubcaptionOptions
 
 
@@ -104,7 +104,7 @@ def _source(folder: Path) -> tuple[Source, int]:
         format=index.format,
         caption_column=index.caption_column,
         image_column=index.image_column,
-        image_root=None if index.image_root is None else Path(index.image_root),
+        image_root=None if index.image_root is None else place(index.image_root),
         split=index.split,
     )
     return source, index.rows_per_part or PipelineOptions(out=folder).rows_per_part

@@ -8,21 +8,27 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import stat
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
 from pipeline.errors import UserError
 from pipeline.storage.keys import readable_name
+from pipeline.storage.remote import RemotePath, as_remote, is_remote, place, publish
+from pipeline.storage.remote_locks import hold_remote
 
 if sys.platform != "win32":
     import fcntl
 
 PART: Final = ".part"
 """Behind the name of a file that is being written."""
+SECONDS_OF_LINES: Final = 10.0
+"""How far a log in a store may be behind."""
 MAX_WAIT_SECONDS: Final = 1.0
 """For a folder: the workers of a run that was killed need a moment to see it."""
 
@@ -31,8 +37,13 @@ MAX_WAIT_SECONDS: Final = 1.0
 def write_by_path(path: Path) -> Iterator[Path]:
     """Another path to write `path` at, for libraries that open files by themselves.
 
-    The file gets its name, with the user's permissions, only when the block ends without an error.
+    The file gets its name, with the user's permissions, only when the block ends without an error. An object of a store
+    is written here and uploaded then.
     """
+    if (remote := as_remote(path)) is not None:
+        with publish(remote) as file:
+            yield file
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + PART)
     part.touch()
@@ -64,13 +75,64 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add a line to a file for people, made where it is missing; a file that cannot be written is left as it is."""
+    """Add a line to a file for people, made where it is missing; a file that cannot be written is left as it is.
+
+    An object of a store cannot be added to: it is written anew, with all its lines, at most every SECONDS_OF_LINES, and
+    by `write_lines`.
+    """
+    if (remote := as_remote(path)) is not None:
+        kept = _lines.get(remote)
+        if kept is None:
+            kept = _lines[remote] = _Lines(_text_of(remote))
+        kept.text += line + "\n"
+        if time.monotonic() - kept.written > SECONDS_OF_LINES:
+            write_lines(path)
+        return
     with contextlib.suppress(OSError), path.open("a", encoding="utf-8", errors="replace") as file:
         file.write(line + "\n")
 
 
+@dataclass(slots=True)
+class _Lines:
+    text: str
+    written: float = 0.0
+
+
+_lines: Final[dict[RemotePath, _Lines]] = {}
+
+
+def _text_of(path: RemotePath) -> str:
+    try:
+        return path.read_bytes().decode("utf-8", "replace")
+    except (OSError, UserError):
+        return ""
+
+
+def write_lines(path: Path) -> None:
+    """Write what `append_line` has kept of an object of a store; one that cannot be written is left as it is."""
+    if (remote := as_remote(path)) is not None and (kept := _lines.get(remote)) is not None:
+        kept.written = time.monotonic()
+        with contextlib.suppress(OSError, UserError):
+            remote.put_bytes(kept.text.encode("utf-8", "replace"))
+
+
+def remove_folder(folder: Path) -> None:
+    """Delete a folder and all in it, where it is there."""
+    if (remote := as_remote(folder)) is not None:
+        remote.remove_folder()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_file(path: Path) -> bool:
+    """Whether it is a file; False for a name that no file can have."""
+    return path.is_file() if is_remote(path) else os.path.isfile(path)
+
+
 def remove_unfinished(folder: Path) -> None:
-    """Delete what interrupted writers left in the folders of `folder`."""
+    """Delete what interrupted writers left in the folders of `folder`; a store has none."""
+    if is_remote(folder):
+        return
     for leftover in folder.glob(f"*/*{PART}"):
         leftover.unlink()
 
@@ -107,6 +169,8 @@ def read_regular(path: Path, *, limit: int) -> bytes | None:
         ValueError: It is a device, a pipe or a folder, which may have no end.
         OSError: It cannot be read.
     """
+    if (remote := as_remote(path)) is not None:
+        return remote.read_bytes() if remote.stat().st_size <= limit else None
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     found = os.fstat(handle)
     if not stat.S_ISREG(found.st_mode):
@@ -129,8 +193,8 @@ def named(path: Path) -> str:
 
 def find_named(name: str) -> Path:
     """The file that `named` wrote down, also where its own name is no UTF-8."""
-    path = Path(name)
-    if path.exists() or "\ufffd" not in path.name:
+    path = place(name)
+    if is_remote(path) or path.exists() or "\ufffd" not in path.name:
         return path
     folder = path.parent
     found = (entry for entry in folder.iterdir() if named(entry) == name) if folder.is_dir() else iter(())
@@ -150,11 +214,16 @@ def hold(folder: Path) -> Iterator[None]:
     """Keeps others that `hold` this folder from writing there while the block runs; makes the folder if absent.
 
     The lock goes with its process and those it handed `held_folders` to, however they end: nothing is left to clean
-    up. Where a file system has no locks, and on Windows, the folder is not held.
+    up. Where a file system has no locks, and on Windows, the folder is not held. One of a store is held by an object
+    (`remote_locks`).
 
     Raises:
         UserError: Another process holds it, and does so for MAX_WAIT_SECONDS; or it is a file.
     """
+    if (remote := as_remote(folder)) is not None:
+        with hold_remote(remote):
+            yield
+        return
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file, and a folder is wanted")
     folder.mkdir(parents=True, exist_ok=True)

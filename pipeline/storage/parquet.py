@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import BadInput, UserError, first_line
 from pipeline.storage.files import write_atomically
+from pipeline.storage.remote import RemoteError, is_remote
 
 ROW_GROUP_ROWS: Final = 50_000
 
@@ -25,7 +26,7 @@ def write_table(path: Path, table: pa.Table) -> None:
 def read_table(path: Path) -> pa.Table:
     """The table of one Parquet file; UserError where it is none, or is damaged."""
     with _told(path):
-        with pq.ParquetFile(path) as file:
+        with _open(path) as file:
             table = file.read()
         table.validate(full=True)
         return table
@@ -33,9 +34,13 @@ def read_table(path: Path) -> pa.Table:
 
 def count_rows(path: Path) -> int:
     """The number of rows that a Parquet file's footer states; UserError where it is none."""
-    with _told(path), pq.ParquetFile(path) as file:
+    with _told(path), _open(path) as file:
         rows: int = file.metadata.num_rows
         return rows
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    return pq.ParquetFile(path.open("rb") if is_remote(path) else path)
 
 
 @contextlib.contextmanager
@@ -45,6 +50,8 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except UserError:
         raise
+    except RemoteError as error:
+        raise UserError(str(error)) from error
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise BadInput(f"{path} cannot be read as Parquet: {first_line(error)}") from error
 
@@ -54,7 +61,13 @@ def scan_tables(paths: Sequence[Path]) -> Any:
     import pyarrow.dataset  # here: it imports pandas where that is installed
 
     with _told(paths[0]):
-        return pyarrow.dataset.dataset([str(path) for path in paths], format="parquet")
+        names = [str(path) for path in paths]
+        system = None
+        if is_remote(paths[0]):
+            from pipeline.storage.remote_arrow import file_system
+
+            system = file_system()
+        return pyarrow.dataset.dataset(names, format="parquet", filesystem=system)
 
 
 def read_lexicon_tables(paths: Sequence[Path]) -> pa.Table | None:
@@ -62,11 +75,13 @@ def read_lexicon_tables(paths: Sequence[Path]) -> pa.Table | None:
     tables = []
     for path in paths:
         try:
-            names = pyarrow.csv.open_csv(path).schema.names
+            content = path.read_bytes() if is_remote(path) else None
+            names = pyarrow.csv.open_csv(path if content is None else pa.BufferReader(content)).schema.names
             as_text = pyarrow.csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
             )
-            table = pyarrow.csv.read_csv(path, convert_options=as_text)
+            opened = path if content is None else pa.BufferReader(content)
+            table = pyarrow.csv.read_csv(opened, convert_options=as_text)
         except (pa.ArrowException, OSError) as error:
             raise UserError(f"{path} cannot be read as CSV: {first_line(error)}") from error
         tables.append(table.add_column(0, "lexicon", pa.array([path.stem] * table.num_rows, pa.string())))
@@ -79,7 +94,7 @@ class ParquetRows:
     def __init__(self, path: Path) -> None:
         self._path = path
         with _told(path):
-            self._file = pq.ParquetFile(path)
+            self._file = _open(path)
             schema = self._file.schema_arrow
         self.names: list[str] = schema.names
         """Of the columns."""
@@ -183,22 +198,41 @@ def find_repeated(folder: Path, column: str) -> list[tuple[str, int, str, int]]:
         return []
     import duckdb  # noqa: TID251
 
+    remote = is_remote(files[0])
+    read = "remote_rows" if remote else "read_parquet(?, filename = true, file_row_number = true)"
     query = f"""
         SELECT filename, file_row_number, {column}, occurrence
         FROM (SELECT *, row_number() OVER (PARTITION BY {column} ORDER BY filename, file_row_number) AS occurrence
-              FROM (SELECT {column}, filename, file_row_number
-                    FROM read_parquet(?, filename = true, file_row_number = true)))
+              FROM (SELECT {column}, filename, file_row_number FROM {read}))
         WHERE occurrence > 1 ORDER BY filename, file_row_number
     """
     with duckdb.connect() as connection:
+        if remote:
+            connection.register("remote_rows", _numbered_rows(files, column))
         try:
             rows: list[tuple[str, int, str, int]] = connection.execute(
-                query, [[_plain_pattern(file) for file in files]]
+                query, [] if remote else [[_plain_pattern(file) for file in files]]
             ).fetchall()
         except duckdb.Error as error:
             raise UserError(f"{folder} cannot be read as Parquet: {first_line(error)}") from error
         real = {_plain_pattern(file): str(file) for file in files}
         return [(real.get(file, file), row, value, again) for file, row, value, again in rows]
+
+
+def _numbered_rows(files: Sequence[Path], column: str) -> pa.RecordBatchReader:
+    """A column of remote Parquet files, with the file and the number of each row, as DuckDB names them."""
+    schema = pa.schema([(column, pa.string()), ("filename", pa.string()), ("file_row_number", pa.int64())])
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for file in files:
+            with _told(file), _open(file) as opened:
+                table = opened.read(columns=[column])
+            names = pa.repeat(pa.scalar(str(file)), table.num_rows)
+            numbers = pa.array(range(table.num_rows), pa.int64())
+            values = table[column].combine_chunks().cast(pa.string())
+            yield pa.RecordBatch.from_arrays([values, names, numbers], schema=schema)
+
+    return pa.RecordBatchReader.from_batches(schema, batches())
 
 
 def _plain_pattern(path: Path) -> str:

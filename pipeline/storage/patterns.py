@@ -6,11 +6,12 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import braceexpand
 
 from pipeline.errors import UserError
+from pipeline.storage.remote import RemotePath, as_remote, place
 
 MAX_NAMES: Final = 1_000_000
 """That one brace pattern may mean."""
@@ -30,7 +31,7 @@ def find_files(
         gaps: Whether braces may name files that do not exist, as ranges of downloaded shards do.
 
     Raises:
-        UserError: A part finds nothing, or is a URL.
+        UserError: A part finds nothing, or is a URL of a kind that is not read.
     """
     return [file for part in pattern.split("::") for file in _expand(part, noun, in_folder, gaps)]
 
@@ -38,10 +39,9 @@ def find_files(
 def _expand(part: str, noun: str, in_folder: Callable[[Path], Sequence[Path]], gaps: bool) -> list[Path]:
     if not part:
         raise UserError("an empty pattern: give a file, a folder, a glob or a brace pattern")
-    if _URL.match(part):
-        raise UserError(f"no {noun} at {part}: only local files are read; download it first")
-    names = [part] if os.path.exists(os.path.expanduser(part)) else expand_braces(part)
-    found = [(name, _match(Path(name).expanduser(), in_folder)) for name in names]
+    there = not _URL.match(part) and os.path.exists(os.path.expanduser(part))
+    names = [part] if there else expand_braces(part)
+    found = [(name, _match(place(name).expanduser(), in_folder)) for name in names]
     missing = [name for name, files in found if not files]
     if len(missing) == len(found) or (missing and not gaps):
         raise UserError(
@@ -72,8 +72,21 @@ def _range_size(start: str, end: str) -> int:
 
 
 def _match(path: Path, in_folder: Callable[[Path], Sequence[Path]]) -> Sequence[Path]:
+    if (remote := as_remote(path)) is not None:
+        return _match_remote(remote, in_folder)
     if os.path.isdir(path):
         return in_folder(path)
     if os.path.isfile(path):
         return [path]
     return sorted(match for name in glob.glob(str(path), recursive=True) if (match := Path(name)).is_file())
+
+
+def _match_remote(path: RemotePath, in_folder: Callable[[Path], Sequence[Path]]) -> Sequence[Path]:
+    """As `_match`; of a glob, the folders above its first star are its own."""
+    starred = next((n for n, part in enumerate(path.parts) if glob.has_magic(part)), None)
+    if starred is not None and path.scheme not in ("http", "https"):
+        above = RemotePath(*path.parts[:starred])
+        return cast(list[Path], sorted(above.glob("/".join(path.parts[starred:]))))
+    if path.is_file():
+        return [cast(Path, path)]
+    return in_folder(cast(Path, path)) if path.is_dir() else []

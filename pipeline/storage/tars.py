@@ -22,6 +22,7 @@ from pipeline.storage.limits import (
     MAX_TEXT_BYTES,
     PICKLE_EXTENSIONS,
 )
+from pipeline.storage.remote import as_remote
 
 BROKEN_SHARD: Final = "broken_shard"
 """A stretch of the tar, or its end, is damaged."""
@@ -115,6 +116,8 @@ def read_members(path: Path, *, wants: Callable[[str], bool], report: Report) ->
 def _open(path: Path, report: Report) -> tarfile.TarFile | None:
     """The tar; None where the file is none, and where it is empty: a shard of no samples."""
     try:
+        if (remote := as_remote(path)) is not None:
+            return tarfile.open(fileobj=remote.open("rb"), mode="r:*", ignore_zeros=True, tarinfo=_Header)
         return tarfile.open(path, "r:*", ignore_zeros=True, tarinfo=_Header)
     except (*_BROKEN, *_ODD) as error:
         _raise_if_of_the_disk(error)

@@ -29,13 +29,23 @@ def open_text(path: Path) -> IO[str]:
 
     Undecodable bytes become U+FFFD.
     """
-    file: Any = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+    file: Any = path.open("rb")
+    if path.suffix == ".gz":
+        file = _Gunzipped(file)
     try:
         encoding = encoding_of(file.peek(_LOOKED_AT)[:_LOOKED_AT])
     except BaseException:
         file.close()
         raise
     return io.TextIOWrapper(file, encoding=encoding, errors="replace", newline="")
+
+
+class _Gunzipped(gzip.GzipFile):
+    """A gzip file's content; closes the file, too."""
+
+    def __init__(self, file: Any) -> None:
+        super().__init__(fileobj=file, mode="rb")
+        self.myfileobj = file
 
 
 def encoding_of(start: bytes) -> str:

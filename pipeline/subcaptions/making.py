@@ -15,12 +15,17 @@ from pipeline.errors import UserError
 from pipeline.lexicons.inflection import article
 from pipeline.lexicons.loading import Lexicons
 from pipeline.schema import Caption, Edit, Negative, SceneGraph, Subcaption
+from pipeline.subcaptions.likely import likely_of
 from pipeline.subcaptions.positives import Draft, draft_positive
-from pipeline.subcaptions.replacements import Plan, draw, draw_near, draw_numbers
+from pipeline.subcaptions.replacements import Plan, draw, draw_likely, draw_near, draw_numbers, offered
 from pipeline.subcaptions.views import make_views
 
 Hardness = Literal["random", "near", "mixed"]
 HARDNESSES: Final = ("random", "near", "mixed")
+Draws = Literal["even", "plausible"]
+DRAWS: Final = ("even", "plausible")
+_MAX_REPEATS: Final = 20
+"""Negatives that were there before, until a kind of element counts as used up."""
 _ARTICLE: Final = re.compile(r"\b[Aa]n?\b ")
 _ARTICLE_BEFORE: Final = re.compile(r"\b([Aa]n?) $")
 
@@ -33,6 +38,8 @@ class SubcaptionOptions:
     """Negatives per caption; as many as there are where fewer are possible."""
     num_views: int = field(default=4, metadata={"name": "views"})
     """Augmented captions (EDA) for CleanCLIP's text view."""
+    draw: Draws = "even"
+    """even: common and rare terms alike; plausible: as often as captions have a term in such a place."""
     hardness: Hardness = "random"
     """random: any term; near: co-hyponyms and antonyms first; mixed: half and half."""
     seed: int = 0
@@ -44,6 +51,8 @@ class SubcaptionOptions:
                 raise UserError(f"--{name.removeprefix('num_')} {getattr(self, name)}: give 0 or more")
         if self.hardness not in HARDNESSES:
             raise UserError(f"--hardness {self.hardness!r}: use one of {', '.join(HARDNESSES)}")
+        if self.draw not in DRAWS:
+            raise UserError(f"--draw {self.draw!r}: use one of {', '.join(DRAWS)}")
 
 
 def make_subcaption(
@@ -59,7 +68,8 @@ def make_subcaption(
     positive, status = "", graph.status
     negatives: tuple[Negative, ...] = ()
     if status == schema.OK:
-        drafted = draft_positive(text, graph, lexicons, near=options.hardness != "random")
+        likely = likely_of(lexicons) if options.draw == "plausible" else None
+        drafted = draft_positive(text, graph, lexicons, near=options.hardness != "random", likely=likely)
         positive = drafted.positive
         negatives = _negatives(drafted, text.lower(), options, caption.key)
         if options.num_negatives and not negatives:
@@ -81,16 +91,22 @@ def _negatives(drafted: Draft, caption: str, options: SubcaptionOptions, key: st
     hardness, wanted = options.hardness, options.num_negatives
     articles = "a" in positive and _ARTICLE.search(positive) is not None
     near = hardness == "near"
+    replace, repeats = (_replace, 0) if options.draw == "even" else (_replace_plausibly, 0)
+    if options.draw != "even":
+        plans = offered(plans, numbers)
     while len(negatives) < wanted and plans:
         plan = plans[next(numbers) % len(plans)]
         if hardness == "mixed":
             near = next(numbers) % 2 == 0
-        drawn = _replace(plan, numbers, caption, near=near)
+        drawn = replace(plan, numbers, caption, near=near)
         if drawn is None:
             plans.remove(plan)
             continue
         text = drawn[0]
         if text in seen:
+            repeats += 1
+            if repeats % _MAX_REPEATS == 0 and options.draw != "even":
+                plans.remove(plan)
             continue
         seen.add(text)
         negative = _tuple(Negative, (text, plan.kind, drawn[1]))
@@ -122,6 +138,30 @@ def _replace(
             word = slot.dress(word)
         text += before + word
         edits.append(_tuple(Edit, (slot.start, slot.end, slot.original, word, slot.lexicon, term_id)))
+    return text + plan.rest, tuple(edits)
+
+
+def _replace_plausibly(
+    plan: Plan, numbers: Iterator[int], caption: str, *, near: bool
+) -> tuple[str, tuple[Edit, ...]] | None:
+    """As `_replace`, with terms that captions have in such places; one may serve again beside another."""
+    text = ""
+    edits = []
+    chosen: list[int] = []
+    for before, slot, _ in plan.parts:
+        found = draw_near(slot, plan, numbers, caption) if near and slot.near else None
+        found = found or draw_likely(slot, plan, numbers, caption)
+        if found is None:
+            return None
+        row, word, _, term_id = found
+        plan.used.add(row)
+        chosen.append(row)
+        if not slot.plain:
+            word = slot.dress(word)
+        text += before + word
+        edits.append(_tuple(Edit, (slot.start, slot.end, slot.original, word, slot.lexicon, term_id)))
+    if len(chosen) > 1:
+        plan.used.difference_update(chosen)
     return text + plan.rest, tuple(edits)
 
 

@@ -9,16 +9,26 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from pipeline.lexicons.loading import Lexicon, Lexicons
+from pipeline.lexicons.loading import Lexicons
+from pipeline.lexicons.pairs import ALONE, BARE, OBJECTS, RELATIONS, SUBJECTS
 from pipeline.scene_graphs.rules import RULES_BY_NAME
 from pipeline.schema import Attribute, Entity, Relation, SceneGraph
+from pipeline.subcaptions.exclusions import (
+    PEOPLE,
+    excluded_by_attribute,
+    excluded_by_entity,
+    excluded_by_relation,
+)
+from pipeline.subcaptions.likely import Likely
 from pipeline.subcaptions.replacements import Plan, Slot
 from pipeline.subcaptions.term_pools import (
     BASE,
     GERUND,
+    OF_ANYBODY,
     PARTICIPLE,
     PAST,
     PLURAL,
+    POSTURES,
     SINGULAR,
     THIRD_PERSON,
     Pool,
@@ -32,6 +42,8 @@ SPATIAL: Final = _LISTS.word_set("spatial_prepositions.txt")
 UNSEEN: Final = _LISTS.word_set("unseen_prepositions.txt")
 QUANTITIES: Final = _LISTS.word_set("quantities.txt")
 PLURALS_WITHOUT_S: Final = _LISTS.word_set("plurals_without_s.txt")
+ONE_PLACE: Final = frozenset(("on", "on top of", "under", "inside", "in front of", "behind"))
+"""Prepositions that say where something is: it is not on another thing, too."""
 _NO_ATTRIBUTES: Final = frozenset(("CD", "DT", "_SP", "IN", "PDT", "WDT"))
 _VERB_FORMS: Final = {
     "VBG": GERUND,
@@ -76,9 +88,14 @@ class Draft:
     """One for each kind of element that can be replaced, in the order of schema.Kind."""
 
 
-def draft_positive(caption: str, graph: SceneGraph, lexicons: Lexicons, *, near: bool) -> Draft:
-    """The positive of a graph that has an entity, and its plans. `near`: slots know the terms like their originals."""
-    return _Drafting(caption, graph, lexicons, near=near).finish()
+def draft_positive(
+    caption: str, graph: SceneGraph, lexicons: Lexicons, *, near: bool, likely: Likely | None
+) -> Draft:
+    """The positive of a graph that has an entity, and its plans.
+
+    `near`: slots know the terms like their originals. `likely`: they know what is likely in their places.
+    """
+    return _Drafting(caption, graph, lexicons, near=near, likely=likely).finish()
 
 
 class _Drafting:
@@ -90,18 +107,22 @@ class _Drafting:
         "_graph",
         "_length",
         "_lexicons",
+        "_likely",
         "_near",
         "_objects",
         "_pieces",
         "_pools",
     )
 
-    def __init__(self, caption: str, graph: SceneGraph, lexicons: Lexicons, *, near: bool) -> None:
+    def __init__(
+        self, caption: str, graph: SceneGraph, lexicons: Lexicons, *, near: bool, likely: Likely | None
+    ) -> None:
         self._caption = caption
         self._graph = graph
         self._lexicons = lexicons
         self._pools = pools_of(lexicons)
         self._near = near
+        self._likely = likely
         self._pieces: list[str] = []
         self._length = -1
         self._attributes: list[Slot] = []
@@ -113,29 +134,27 @@ class _Drafting:
         relation_slot = None
         excluded_relations = 0
         if relation is None:
-            self._add_entity(graph.entities[0], None)
+            self._add_entity(graph.entities[0], None, SUBJECTS)
         else:
-            first, second = graph.entities[relation.subject], graph.entities[relation.object]
-            if _subject_after(relation):  # "elephants ridden by men" has men as its subject
-                first, second = second, first
-            self._add_entity(first, relation)
-            relation_slot = self._add_relation(relation)
-            self._add_entity(second, relation)
+            first, second = ends_of(graph, relation)
+            self._add_entity(first, relation, SUBJECTS)
+            relation_slot = self._add_relation(relation, first, second)
+            self._add_entity(second, relation, OBJECTS)
             if relation_slot is not None:
-                excluded_relations = self._excluded_relations(relation, second)
+                excluded_relations = self._excluded_relations(relation, first, second)
         positive = " ".join(self._pieces)
         plans = []
-        if self._attributes and all(slot.bands for slot in self._attributes):
+        if self._attributes and all(slot.bands and self._likely_at(slot) for slot in self._attributes):
             plans.append(Plan(positive, "attribute", self._attributes, self._excluded_attributes()))
         if relation_slot is not None:
             plans.append(Plan(positive, "relation", [relation_slot], excluded_relations))
         plans.append(Plan(positive, "object", self._objects, self._excluded_objects()))
         return Draft(positive, plans)
 
-    def _add_entity(self, entity: Entity, relation: Relation | None) -> None:
+    def _add_entity(self, entity: Entity, relation: Relation | None, link: str) -> None:
         lemma = entity.lemma
         for attribute in entity.attributes:
-            if _describes(attribute, relation, entity.start):
+            if describes(attribute, relation, entity.start):
                 text, start = self._add(attribute, attribute.text)
                 self._attributes.append(
                     self._attribute_slot(start, text, lemma.rpartition(" ")[2], attribute.lemma)
@@ -143,19 +162,28 @@ class _Drafting:
         text, start = self._add(entity, entity.head)
         objects = self._lexicons.objects
         near = self._near and (objects.near(lemma) or objects.near(lemma.rpartition(" ")[2]))
-        pool = self._pools.objects[PLURAL if _is_plural(entity) else SINGULAR]
-        self._objects.append(Slot(start, text, pool, near=near))
+        form = PLURAL if _is_plural(entity) else SINGULAR
+        slot = Slot(start, text, self._pools.objects[form], near=near, place=None)
+        if (likely := self._likely) is not None:
+            key = ALONE if relation is None else relation_key(relation)
+            slot.place = likely.object_place(link, key, likely.kind_of(lemma), form)
+            slot.share = likely.share(link, lemma)
+            slot.alone = relation is not None and _alone(link, relation)
+        self._objects.append(slot)
 
     def _attribute_slot(self, start: int, text: str, noun: str, lemma: str) -> Slot:
         """A slot that draws from what contrasts with the attribute or makes no sense of the noun."""
         lexicon = self._lexicons.attributes
         word = text.lower()
         possible = lexicon.possible(noun)
+        if word not in OF_ANYBODY and self._is_person(noun):
+            possible |= self._pools.of_anybody
         contrasts = lexicon.contrasts(word) or lexicon.contrasts(lemma)
         pool = self._pools.attributes.without(possible & ~contrasts if contrasts else possible)
-        return Slot(start, text, pool, near=self._near and lexicon.near(word))
+        place = None if self._likely is None else self._likely.attribute_place(noun, pool)
+        return Slot(start, text, pool, near=self._near and lexicon.near(word), place=place)
 
-    def _add_relation(self, relation: Relation) -> Slot | None:
+    def _add_relation(self, relation: Relation, first: Entity, second: Entity) -> Slot | None:
         text = relation.text
         link = _subject_after(relation)
         if link and not text.endswith(f" {link}"):
@@ -172,7 +200,29 @@ class _Drafting:
         near = self._near and (
             relations.near(relation.lemma) or relations.near(relation.lemma.partition(" ")[0])
         )
-        return Slot(start, text, pool, near=near, before=before, tail=tail)
+        slot = Slot(start, text, pool, near=near, place=None, before=before, tail=tail)
+        if (likely := self._likely) is not None:
+            kinds = likely.kind_of(first.lemma), likely.kind_of(second.lemma)
+            slot.place = likely.relation_place(pool, tail, *kinds)
+            if slot.place is not None and slot.place.close:  # captions have others between such things
+                slot.share = likely.share(RELATIONS, relation_key(relation))
+            else:
+                slot.share = 0.0
+        return slot
+
+    def _is_person(self, noun: str) -> bool:
+        objects = self._lexicons.objects
+        return noun in PEOPLE or objects.kind(noun) == objects.kind("woman")
+
+    def _is_body(self, entity: Entity) -> bool:
+        """Whether it is a person or an animal, which stands or sits, and not both."""
+        objects = self._lexicons.objects
+        kind = objects.kind(entity.lemma) or objects.kind(entity.lemma.rpartition(" ")[2])
+        return kind in (objects.kind("woman"), objects.kind("animal"))
+
+    def _likely_at(self, slot: Slot) -> bool:
+        """Whether captions have another attribute there; even draws do not ask."""
+        return self._likely is None or (slot.place is not None and bool(slot.place.close))
 
     def _add(self, element: Attribute | Entity | Relation, text: str) -> tuple[str, int]:
         """The element's text as it stands in the positive, and where it starts."""
@@ -192,7 +242,7 @@ class _Drafting:
         excluded = 0
         objects = self._lexicons.objects
         for entity in self._graph.entities:
-            excluded |= _excluded_by_entity(objects, entity.lemma, entity.head)
+            excluded |= excluded_by_entity(objects, entity.lemma, entity.head)
         return excluded
 
     def _excluded_attributes(self) -> int:
@@ -202,18 +252,37 @@ class _Drafting:
         for entity in self._graph.entities:
             excluded |= attributes.excluded(entity.lemma)
             for attribute in entity.attributes:
-                excluded |= _excluded_by_attribute(attributes, attribute.text, attribute.lemma)
+                excluded |= excluded_by_attribute(attributes, attribute.text, attribute.lemma)
         return excluded
 
-    def _excluded_relations(self, chosen: Relation, second: Entity) -> int:
-        """Terms related to any relation of the caption; "on" for "in" where one may be both ("in the grass")."""
+    def _excluded_relations(self, chosen: Relation, first: Entity, second: Entity) -> int:
+        """Terms related to any relation of the caption; "on" for "in" where one may be both ("in the grass");
+        postures of what has no body.
+        """
         relations = self._lexicons.relations
         excluded = 0 if _is_plural(second) else self._pools.need_plural  # "between cars", not "between car"
         for relation in self._graph.relations:
-            excluded |= _excluded_by_relation(relations, relation.lemma, relation.text, relation.tag)
+            excluded |= excluded_by_relation(relations, relation.lemma, relation.text, relation.tag)
+        if chosen.lemma.partition(" ")[0] in POSTURES and not self._is_body(first):
+            excluded |= self._pools.postures
         if chosen.tag[:1] != "V":
             excluded |= relations.excluded(f"{chosen.lemma} {second.lemma.rpartition(' ')[2]}")
         return excluded
+
+
+def ends_of(graph: SceneGraph, relation: Relation) -> tuple[Entity, Entity]:
+    """What stands before and after a relation: "elephants ridden by men" has men as its subject, behind it."""
+    first, second = graph.entities[relation.subject], graph.entities[relation.object]
+    return (second, first) if _subject_after(relation) else (first, second)
+
+
+def relation_key(relation: Relation) -> str:
+    """What a relation is counted as: a verb's lemma, a participle as it stands ("parked on"), a preposition "@in"."""
+    link = _subject_after(relation)
+    text = relation.text.lower() if relation.tag == "VBN" else relation.lemma
+    if link and not text.endswith(f" {link}"):
+        text += f" {link}"
+    return text if relation.tag[:1] in ("V", "T", "M") else BARE + text
 
 
 def _subject_after(relation: Relation) -> str | None:
@@ -222,7 +291,7 @@ def _subject_after(relation: Relation) -> str | None:
     return None if rule is None else rule.subject_after
 
 
-def _describes(attribute: Attribute, relation: Relation | None, head_start: int) -> bool:
+def describes(attribute: Attribute, relation: Relation | None, head_start: int) -> bool:
     """Whether an attribute goes into the positive: one word or compound word, no number and no determiner.
 
     Where the relation is a verb, another verb after the noun ("man walking and holding a drink") is no adjective.
@@ -254,38 +323,14 @@ def _is_plural(entity: Entity) -> bool:
     return head.endswith("s") or head != entity.lemma or head.rpartition(" ")[2] in PLURALS_WITHOUT_S
 
 
-# Captions name few things, over and over: these three remember what the last ones ruled out.
-@lru_cache(maxsize=50_000)
-def _excluded_by_entity(objects: Lexicon, lemma: str, head: str) -> int:
-    """Terms that an entity of the caption rules out."""
-    excluded = objects.excluded(lemma)
-    if head != lemma:
-        excluded |= objects.excluded(head.lower())
-    if " " in lemma:
-        excluded |= objects.excluded(lemma.rpartition(" ")[2])
-    return excluded
+def _alone(link: str, relation: Relation) -> bool:
+    """Whether another noun in this place makes a positive false though the rest stays.
 
-
-@lru_cache(maxsize=50_000)
-def _excluded_by_attribute(attributes: Lexicon, text: str, lemma: str) -> int:
-    """Terms that an attribute of the caption rules out."""
-    return attributes.excluded(text.lower()) | attributes.excluded(lemma)
-
-
-@lru_cache(maxsize=50_000)
-def _excluded_by_relation(relations: Lexicon, lemma: str, text: str, tag: str) -> int:
-    """Terms that a relation of the caption rules out."""
-    if tag in ("TO", "MD"):  # "to brush" rules out what "brush" does
-        lemma = lemma.partition(" ")[2] or lemma
-    excluded = relations.excluded(lemma) | relations.excluded(text.lower())
-    verb, _, rest = lemma.partition(" ")
-    if tag[:1] in ("V", "T", "M"):
-        excluded |= relations.excluded(verb)
-        if rest:  # "sitting on" says "on", "standing in front of" says "in front of" and "of"
-            excluded |= relations.excluded("+" + rest) | relations.excluded("+" + rest.rpartition(" ")[2])
-    elif rest:
-        excluded |= relations.excluded(verb) | relations.excluded(lemma.rpartition(" ")[2])
-    return excluded
+    Who does something is one; what somebody has, wears or is beside may be several things at once.
+    """
+    if _relation_class(relation) == 0:
+        return link == SUBJECTS and _subject_after(relation) is None
+    return link == OBJECTS and relation.lemma in ONE_PLACE
 
 
 @lru_cache(maxsize=50_000)

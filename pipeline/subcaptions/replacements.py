@@ -11,6 +11,7 @@ from itertools import chain, islice
 from typing import Final
 
 from pipeline.schema import Kind
+from pipeline.subcaptions.likely import RARE, SHARES, Place
 from pipeline.subcaptions.term_pools import LOWER, UPPER, Bands, Entry, Pool, case_of
 
 _FREE_DRAWS: Final = 12
@@ -35,6 +36,7 @@ class Slot:
     """One piece of a positive that can be replaced."""
 
     __slots__ = (
+        "alone",
         "bands",
         "before",
         "case",
@@ -42,14 +44,26 @@ class Slot:
         "lexicon",
         "near",
         "original",
+        "place",
         "plain",
         "pool",
+        "share",
         "start",
         "tail",
     )
 
     def __init__(
-        self, start: int, original: str, pool: Pool, *, near: int, before: str = "", tail: str = ""
+        self,
+        start: int,
+        original: str,
+        pool: Pool,
+        *,
+        near: int,
+        place: Place | None,
+        before: str = "",
+        tail: str = "",
+        share: float = 1.0,
+        alone: bool = False,
     ) -> None:
         self.start = start
         """Where the original stands in the positive."""
@@ -59,6 +73,12 @@ class Slot:
         self.lexicon = pool.lexicon
         self.near = near
         """Terms that are like the original, as bits."""
+        self.place = place
+        """What is likely there; None for even draws, and where nothing is known of it."""
+        self.share = share
+        """How often plausible draws replace it, 0 to 1."""
+        self.alone = alone
+        """Whether plausible draws may replace it and leave the other nouns: what it says is then false, too."""
         self.before = before
         """What stays before the term ("to " of an infinitive)."""
         self.tail = tail
@@ -84,10 +104,12 @@ class Slot:
 class Plan:
     """The slots of one kind in a positive, and the text between them."""
 
-    __slots__ = ("excluded", "kind", "parts", "rest", "used")
+    __slots__ = ("excluded", "kind", "parts", "positive", "rest", "slots", "used")
 
     def __init__(self, positive: str, kind: Kind, slots: list[Slot], excluded: int) -> None:
+        self.positive = positive
         self.kind = kind
+        self.slots = slots
         self.excluded = excluded
         """Terms that must not stand in any of them, as bits."""
         self.used: set[int] = set()
@@ -100,10 +122,36 @@ class Plan:
             end = slot.end
         self.rest = positive[end:]
 
+    def only(self, slots: list[Slot]) -> "Plan":
+        """The same plan for some of its slots."""
+        return self if len(slots) == len(self.slots) else Plan(self.positive, self.kind, slots, self.excluded)
+
     def allows(self, entry: Entry, caption: str) -> bool:
         """Whether an entry may stand in a slot: not excluded, not used before, nothing the caption says."""
         row, word, term, _ = entry
         return not (self.excluded >> row & 1 or row in self.used or word in caption or term in caption)
+
+
+def offered(plans: list[Plan], numbers: Iterator[int]) -> list[Plan]:
+    """The plans of a caption whose words are to be replaced, drawn by the shares of their slots.
+
+    Of two nouns one may stay, where the other's share and its place allow; without any, the plan that is likeliest.
+    """
+    found = []
+    for plan in plans:
+        slots = [slot for slot in plan.slots if (next(numbers) & 1_023) < slot.share * 1_024]
+        alone = [slot for slot in slots if slot.alone]
+        if alone and len(slots) > 1 and next(numbers) & 3:
+            slots = alone[:1]
+        if slots and (len(slots) == len(plan.slots) or all(slot.alone for slot in slots)):
+            found.append(plan.only(slots))
+    if not found and plans:
+        likeliest = max(reversed(plans), key=lambda plan: min(slot.share for slot in plan.slots))
+        best = max(
+            (slot for slot in likeliest.slots if slot.alone), key=lambda slot: slot.share, default=None
+        )
+        found.append(likeliest if best is None else likeliest.only([best]))
+    return found
 
 
 def draw(slot: Slot, plan: Plan, numbers: Iterator[int], caption: str, *, band: int) -> Entry | None:
@@ -119,6 +167,22 @@ def draw(slot: Slot, plan: Plan, numbers: Iterator[int], caption: str, *, band: 
         if plan.allows(entry, caption):
             return entry
     return _walk(slot.pool.entries(), plan, numbers, caption)
+
+
+def draw_likely(slot: Slot, plan: Plan, numbers: Iterator[int], caption: str) -> Entry | None:
+    """As `draw`, from what captions have in such a place; where they have nothing that fits, from all terms."""
+    place = slot.place
+    if place is not None:
+        share = next(numbers) & SHARES  # drawn once: else what is refused would end among the rare ones
+        for draws in (share, share if share < RARE else RARE):
+            for _ in range(_FREE_DRAWS):
+                entry = place.draw(next(numbers) & ~SHARES | draws)
+                if plan.allows(entry, caption):
+                    return entry
+        for entry in place.walk(next(numbers)):
+            if plan.allows(entry, caption):
+                return entry
+    return draw(slot, plan, numbers, caption, band=next(numbers) % len(slot.bands))
 
 
 def draw_near(slot: Slot, plan: Plan, numbers: Iterator[int], caption: str) -> Entry | None:

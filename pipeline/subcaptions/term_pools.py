@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+from pipeline.lexicons import inflection
 from pipeline.lexicons.loading import BANDS, Lexicon, Lexicons
 from pipeline.word_lists import WordLists
 
@@ -24,6 +25,8 @@ MIN_SPREAD: Final = 40
 MIN_PHRASES: Final = 25
 """Verb phrases a preposition must have to be kept while the verb is replaced."""
 USUAL_PREPOSITIONS: Final = WordLists.beside(__file__).word_set("usual_prepositions.txt")
+POSTURES: Final = frozenset(WordLists.beside(inflection.__file__).sections("motions.txt")["posture"])
+OF_ANYBODY: Final = WordLists.beside(__file__).word_set("of_anybody.txt")
 MAX_KEPT: Final = 20_000
 """Originals whose place a pool remembers."""
 MAX_POOLS: Final = 2_000
@@ -132,6 +135,10 @@ class Pools:
     """By preposition, then by form; under "" those of all prepositions."""
     need_plural: int
     """Relations whose object must be in the plural, as bits."""
+    of_anybody: int
+    """Attributes that may be true of anybody, as bits."""
+    postures: int
+    """Relations that say how a body rests, as bits: a cup that sits on a table stands there, too."""
     prepositions: Pool
     """Prepositions, and as often verbs: where a caption has a bare preposition, "the relational verb is missing and
     another is chosen" (CleanerCLIP)."""
@@ -156,6 +163,12 @@ def pools_of(lexicons: Lexicons) -> Pools:
     )
     return Pools(
         need_plural=need_plural,
+        of_anybody=sum(
+            1 << row for row, term in enumerate(lexicons.attributes.terms) if term.term in OF_ANYBODY
+        ),
+        postures=sum(
+            1 << row for row, term in enumerate(relations.terms) if term.term.partition(" ")[0] in POSTURES
+        ),
         objects=(_pool(lexicons.objects, SINGULAR), _pool(lexicons.objects, PLURAL)),
         attributes=_pool(lexicons.attributes, BASE),
         verbs=tuple(_pool(relations, form, verbs) for form in range(5)),

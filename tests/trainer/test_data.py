@@ -32,7 +32,7 @@ def test_patterns_find_shards_in_order(write_shards: WriteShards, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "part", ["nowhere/{0..2}.tar", "nowhere/*.tar", "", "a.tar::", "{0..", "pipe:cat x", "s3://b/x.tar"]
+    "part", ["nowhere/{0..2}.tar", "nowhere/*.tar", "", "a.tar::", "{0..", "pipe:cat x", "ftp://b/x.tar"]
 )
 def test_patterns_that_find_nothing_are_refused(
     part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -77,10 +77,11 @@ def test_every_dimension_is_made_of_kinds_and_dimensions() -> None:
             assert name in back.split(), f"{name} excludes {other}, not the other way round"
 
 
-def test_every_attribute_has_a_dimension(lexicons: Lexicons) -> None:
+def test_every_attribute_of_our_lists_has_a_dimension(lexicons: Lexicons) -> None:
+    """Not those that a language model alone gave: until somebody sorts them, they may be true of anything."""
     bases = {"participle": "ed", "gerund": "ing"}
     for term in lexicons.attributes.terms:
-        if term.kind not in bases:
+        if term.kind not in bases and term.source != "llm":
             candidate = Candidate(term=term.term, kind=term.kind, synset=term.synset, base=term.term)
             assert "unsorted" not in dimensions_of(candidate), term.term
 

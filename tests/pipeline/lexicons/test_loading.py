@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.lexicons.building import LexiconOptions, build_lexicons
+from pipeline.lexicons.building import REVIEW_FILE, LexiconOptions, build_lexicons, read_review
 from pipeline.lexicons.candidates import LISTS
 from pipeline.lexicons.inflection import article, is_plural, plural, verb_forms
 from pipeline.lexicons.loading import (
@@ -22,10 +22,12 @@ from pipeline.lexicons.loading import (
     default_folder,
     load_lexicons,
 )
+from pipeline.llm.recorded import read_recorded
 from pipeline.word_lists import read_block_list
 from tests.places import REAL_DATA
 
 WORDNET = REAL_DATA / "wordnet30/nltk_data.tar.xz"
+REPLIES = default_folder() / "llm_replies"
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +55,27 @@ def test_every_row_is_whole(lexicons: Lexicons) -> None:
             assert term.term.replace(" ", "").replace("-", "").replace("'", "").isalpha()
             assert len(term.term) <= 40
             assert not blocked & {term.term, *term.term.split()}
-            assert (term.source == "wordnet") == bool(term.synset)
-            assert term.source in ("wordnet", "list")
+            assert (term.source.split("+")[0] != "list") == bool(term.synset)
+            assert term.source in ("wordnet", "list", "llm", "wordnet+llm", "list+llm")
             assert term.term not in term.synonyms
+
+
+def test_a_language_model_gave_its_half(lexicons: Lexicons) -> None:
+    """Terms that WordNet's own lists lacked, and the source of each as its replies say it."""
+    proposed = read_recorded(REPLIES, lexicons=LEXICONS).terms
+    for lexicon, least in zip(each(lexicons), (400, 500, 800), strict=True):
+        sources = {term.term: term.source for term in lexicon.terms}
+        assert sum(source == "llm" for source in sources.values()) >= least
+        spellings = {term.replace("-", " ") for term in proposed[lexicon.name]}
+        told = {term.replace("-", " ") for term, source in sources.items() if source.endswith("llm")}
+        assert told <= spellings
+
+
+def test_what_the_reader_dropped_is_in_no_lexicon(lexicons: Lexicons) -> None:
+    dropped = read_review(default_folder())
+    for lexicon in each(lexicons):
+        assert dropped[lexicon.name]
+        assert not dropped[lexicon.name] & {term.term for term in lexicon.terms}
 
 
 def test_no_duplicates_by_lemma(lexicons: Lexicons) -> None:
@@ -218,7 +238,8 @@ def test_sizes_that_fill_no_bands_are_refused(tmp_path: Path, size: int) -> None
 @pytest.mark.data
 @pytest.mark.skipif(not WORDNET.is_file(), reason="WordNet 3.0 is not beside the project")
 def test_rebuilding_gives_the_committed_bytes(tmp_path: Path) -> None:
-    build_lexicons(LexiconOptions(out=tmp_path, wordnet=str(WORDNET)))
+    shutil.copy(default_folder() / REVIEW_FILE, tmp_path)
+    build_lexicons(LexiconOptions(out=tmp_path, wordnet=str(WORDNET), llm_replies=REPLIES))
     for name in FILES:
         assert (tmp_path / name).read_bytes() == (default_folder() / name).read_bytes(), name
     shutil.rmtree(tmp_path)
