@@ -116,7 +116,7 @@ def ours_over(clip: ClipModel, shards: str, method: str, *, workers: int = 0) ->
 def open_clips_over(clip: ClipModel, shards: str, method: str) -> Iterable[int]:
     """open_clip's loader over the same shards, in one process."""
     from open_clip.transform import image_transform  # noqa: TID251
-    from open_clip_train.data import get_wds_dataset
+    from open_clip_train.data import get_wds_dataset  # type: ignore[import-untyped]
 
     transform = image_transform(clip.image_size, is_train=False)
     views = METHODS[method].views

@@ -36,10 +36,12 @@ NO_CAPTION = "no_caption"
 BAD_JSON = "bad_json"
 
 NOWHERE: Final = -1
-"""The place of a member that a sample does not have, or that stands in a compressed tar."""
+"""The place of a member that a sample does not have, or that stands in a compressed or remote tar."""
 _PLACES: Final = 6
 """Numbers for each sample: offset and size of its image, its text, its JSON."""
 _OPEN_SHARDS: Final = 64
+_WHOLE_SHARDS: Final = 3
+"""As many as a buffer of shuffled samples usually reaches into."""
 
 
 class Skipped:
@@ -255,13 +257,13 @@ def _place(member: TarMember | None) -> tuple[int, int]:
 class SampleReader:
     """Reads any sample of an index, in any order, from where the index found it.
 
-    A compressed shard is read as a whole, and kept until another one is asked for.
+    A shard without places (compressed, remote) is read as a whole, and kept while the last few are asked for.
     """
 
     def __init__(self, index: ShardIndex) -> None:
         self.index = index
         self._files: OrderedDict[Path, int] = OrderedDict()
-        self._whole: tuple[int, list[RawSample]] = NOWHERE, []
+        self._whole: OrderedDict[int, list[RawSample]] = OrderedDict()
 
     def read(self, position: int) -> RawSample:
         """The sample of that position in `index.keys`, without its label."""
@@ -303,11 +305,14 @@ class SampleReader:
             os.close(self._files.popitem()[1])
 
     def _from_whole(self, number: int, row: int) -> RawSample:
-        if self._whole[0] != number:
+        if number not in self._whole:
+            if len(self._whole) == _WHOLE_SHARDS:
+                self._whole.popitem(last=False)
             images = self.index.image_shards[number]
-            found = list(read_shard(self.index.shards[number], skipped=Skipped(), images=images))
-            self._whole = number, found
-        return self._whole[1][row]
+            found = read_shard(self.index.shards[number], skipped=Skipped(), images=images)
+            self._whole[number] = list(found)
+        self._whole.move_to_end(number)
+        return self._whole[number][row]
 
 
 def read_captions(index: ShardIndex) -> Iterator[tuple[str, str]]:
