@@ -115,6 +115,9 @@ def ours_over(clip: ClipModel, shards: str, method: str, *, workers: int = 0) ->
 
 def open_clips_over(clip: ClipModel, shards: str, method: str) -> Iterable[int]:
     """open_clip's loader over the same shards, in one process."""
+    import webdataset.utils
+
+    webdataset.utils.enforce_security = False  # else its opener takes no local files
     from open_clip.transform import image_transform  # noqa: TID251
     from open_clip_train.data import get_wds_dataset  # type: ignore[import-untyped]
 

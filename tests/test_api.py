@@ -14,7 +14,7 @@ import trainer
 from tests.places import ROOT
 
 PACKAGES = {"pipeline": pipeline, "trainer": trainer}
-IN_ORDER = ("parse", "augment", "query", "defend", "evaluate")
+IN_ORDER = ("parse", "augment", "query", "defend", "evaluate", "audit")
 """Each reads what those before it wrote."""
 PAGE = (ROOT / "docs" / "api.md").read_text("utf-8")
 
@@ -61,3 +61,4 @@ def test_the_examples_run(tmp_path: Path) -> None:
         assert f"examples/{name}.py" in PAGE
     assert "dog chasing ball" in told["parse"]
     assert "top-1: BA " in told["evaluate"]
+    assert "evidence found" in told["audit"]

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FROM_PIPELINE = ("errors", "storage", "console", "demo")
+FROM_PIPELINE = ("errors", "storage", "console", "page", "demo")
 """What the trainer may import of the pipeline."""
 NOT_IN_PIPELINE = ("trainer", "torch", "torchvision", "open_clip", "safetensors", "webdataset")
 LAYERS = {
     "pipeline": (
         ("", "errors", "schema"),
         ("storage", "console", "word_lists"),
+        ("page",),
         ("tables", "engine", "demo", "llm", "records"),
         ("caption_parser", "scene_graphs", "lexicons", "captions"),
         ("subcaptions", "shards"),
@@ -29,15 +30,15 @@ LAYERS = {
         ("", "architecture", "hugging_face"),
         ("checkpoint", "classes", "devices", "log", "losses", "optim", "ranks", "records", "seeds"),
         ("siglip_tower", "torchvision_shim", "transformers_shim", "vocabulary"),
-        ("data", "images", "interrupt"),
+        ("data", "figures", "images", "interrupt"),
         ("manifests", "model"),
         ("batches", "training_inputs"),
         ("embedding",),
         ("attacks", "defences", "recompute"),
         ("learner",),
-        ("conversion", "evals", "poisoning", "run_folder"),
+        ("audit", "conversion", "evals", "poisoning", "run_folder"),
         ("poisoned_shards", "report", "train"),
-        ("preflight",),
+        ("preflight", "report_page"),
         ("launch",),
         ("bench",),
         ("commands",),

@@ -10,16 +10,19 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PLACES = {
+    "Audit": "trainer.audit.auditing",
     "BatchOptions": "trainer.batches",
     "ClipModel": "trainer.model",
     "Evaluation": "trainer.evals",
     "LabelledImages": "trainer.evals",
     "ModelChoice": "trainer.model",
     "OptimOptions": "trainer.optim",
+    "SearchOptions": "trainer.audit.search",
     "Source": "trainer.launch",
     "TrainOptions": "trainer.train",
     "Trigger": "trainer.attacks.trigger",
     "attack": "trainer.launch",
+    "audit_model": "trainer.audit.auditing",
     "choose_options": "trainer.defences",
     "convert": "trainer.conversion",
     "craft_trigger": "trainer.attacks",

@@ -2,6 +2,9 @@
 from trainer.attacks import craft_trigger as craft_trigger
 from trainer.attacks import load_trigger as load_trigger
 from trainer.attacks.trigger import Trigger as Trigger
+from trainer.audit.auditing import Audit as Audit
+from trainer.audit.auditing import audit_model as audit_model
+from trainer.audit.search import SearchOptions as SearchOptions
 from trainer.batches import BatchOptions as BatchOptions
 from trainer.conversion import convert as convert
 from trainer.conversion import model_card as model_card

@@ -25,6 +25,12 @@ COMMANDS = {
     "bench": Command(
         "trainer.commands.bench:bench", "Compare defences: attacks x methods x seeds, side by side."
     ),
+    "audit": Command(
+        "trainer.commands.audit:audit", "Look for signs of a backdoor whose trigger is not known."
+    ),
+    "calibrate": Command(
+        "trainer.commands.audit:calibrate", "Measure clean models, for the audit of an architecture."
+    ),
     "report": Command("trainer.commands.report:report", "Set two evaluations side by side."),
     "inspect": Command(
         "trainer.commands.inspect:inspect", "Say what a checkpoint holds, without ever unpickling it."

@@ -248,6 +248,14 @@ def _clean_side(clean_model: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return told | {"clean_as_target": clean_model["clean_as_target"]["percent"]}
 
 
+def read_summary(run: Path) -> dict[str, Any]:
+    """The summary of a finished run; UserError where the folder holds none."""
+    path = run / "summary.json"
+    if not path.is_file():
+        raise UserError(f"{run} holds no finished run: there is no summary.json")
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
 def report(
     before: Path, after: Path, *, out: Path, run: Path | None = None, paths: Mapping[str, Path] | None = None
 ) -> RenderableType:
@@ -256,12 +264,7 @@ def report(
     `run` is the defence's folder, whose summary.json tells the seconds per step.
     """
     old, new = read_evaluation(before), read_evaluation(after)
-    summary = None
-    if run is not None:
-        summary_path = run / "summary.json"
-        if not summary_path.is_file():
-            raise UserError(f"{run} holds no finished run: there is no summary.json")
-        summary = json.loads(summary_path.read_text(encoding="utf-8"))
+    summary = None if run is None else read_summary(run)
     all_paths = {"before": before, "after": after, **({} if run is None else {"run": run}), **(paths or {})}
     write_json(out, build_result(old, new, summary=summary, paths={**all_paths, "result": out}))
     changes = class_changes(old, new)

@@ -11,18 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError
-from pipeline.storage import IMAGE_EXTENSIONS, read_table, read_tar, write_text
+from pipeline.page import write_page
+from pipeline.storage import IMAGE_EXTENSIONS, read_table, read_tar
 
 MAX_IMAGE_BYTES = 300_000
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 60em; margin: 2em auto; padding: 0 1em; }
-article { border-top: 1px solid #ddd; padding: 1em 0; display: flex; gap: 1.2em; }
-img { width: 9em; height: 9em; object-fit: contain; background: #f4f4f4; flex: none; }
-h2 { font-size: 1em; font-weight: 600; margin: 0 0 .3em; }
-p, ul { margin: .2em 0; } ul { padding-left: 1.2em; } li { list-style: none; }
-.key { color: #888; font-size: .8em; } .kind { color: #888; display: inline-block; width: 5.5em; }
-.entity { background: #dcebff; } .attribute { background: #e3f4d7; } .relation { background: #fde7c8; }
-del { color: #b00; } ins { color: #06650c; text-decoration: none; font-weight: 600; }
+article { border-top: 1px solid var(--line); padding: 1rem 0; display: flex; gap: 1.2rem; flex-wrap: wrap; }
+article > div { flex: 1 1 18rem; min-width: 0; }
+img { width: 9rem; height: 9rem; object-fit: contain; background: var(--line); flex: none; }
+h2 { font-size: 1rem; font-weight: 600; margin: 0 0 .3rem; }
+article p, ul { margin: .2rem 0; color: var(--ink); } ul { padding-left: 1.2rem; } li { list-style: none; }
+article .key, .kind { color: var(--soft); font-size: .8rem; } .kind { display: inline-block; width: 5.5rem; }
+article b { color: var(--ink); }
+.entity { background: var(--mark-a); } .attribute { background: var(--mark-b); }
+.relation { background: var(--mark-c); }
+del { color: var(--bad); } ins { color: var(--best); text-decoration: none; font-weight: 600; }
 """
 
 
@@ -42,14 +45,12 @@ def write_preview(folder: Path, out: Path, *, num: int = 40, seed: int = 0) -> i
             "".join(_article(row, graph, images.get(row["key"])))
             for row, graph in zip(rows, graphs, strict=True)
         ]
-    page = (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Counterfactual captions</title>'
-        f"<style>{STYLE}</style><h1>{len(articles)} captions of {escape(str(folder))}</h1>"
+    told = (
         '<p>In the caption: <span class="entity">things</span>, <span class="attribute">attributes</span>, '
         '<span class="relation">relations</span>. In a negative: what was <del>taken out</del> and '
-        f"<ins>put in</ins>.</p>{''.join(articles)}</html>\n"
+        "<ins>put in</ins>.</p>"
     )
-    write_text(out, page)
+    write_page(out, f"{len(articles)} captions of {folder}", [told, *articles], style=STYLE)
     return len(articles)
 
 

@@ -27,6 +27,7 @@ MIN_PHRASES: Final = 25
 USUAL_PREPOSITIONS: Final = WordLists.beside(__file__).word_set("usual_prepositions.txt")
 POSTURES: Final = frozenset(WordLists.beside(inflection.__file__).sections("motions.txt")["posture"])
 OF_ANYBODY: Final = WordLists.beside(__file__).word_set("of_anybody.txt")
+OF_NOBODY: Final = WordLists.beside(__file__).word_set("of_nobody.txt")
 MAX_KEPT: Final = 20_000
 """Originals whose place a pool remembers."""
 MAX_POOLS: Final = 2_000
@@ -137,6 +138,8 @@ class Pools:
     """Relations whose object must be in the plural, as bits."""
     of_anybody: int
     """Attributes that may be true of anybody, as bits."""
+    of_nobody: int
+    """Attributes that are said of no person, though of things, as bits: they demean."""
     postures: int
     """Relations that say how a body rests, as bits: a cup that sits on a table stands there, too."""
     prepositions: Pool
@@ -163,9 +166,8 @@ def pools_of(lexicons: Lexicons) -> Pools:
     )
     return Pools(
         need_plural=need_plural,
-        of_anybody=sum(
-            1 << row for row, term in enumerate(lexicons.attributes.terms) if term.term in OF_ANYBODY
-        ),
+        of_anybody=_rows_of(lexicons.attributes, OF_ANYBODY),
+        of_nobody=_rows_of(lexicons.attributes, OF_NOBODY),
         postures=sum(
             1 << row for row, term in enumerate(relations.terms) if term.term.partition(" ")[0] in POSTURES
         ),
@@ -181,6 +183,10 @@ def pools_of(lexicons: Lexicons) -> Pools:
             "relations", [*_usual_first(bare), *_bands(relations, verbs, GERUND)], keeps_band=False
         ),
     )
+
+
+def _rows_of(lexicon: Lexicon, words: frozenset[str]) -> int:
+    return sum(1 << row for row, term in enumerate(lexicon.terms) if term.term in words)
 
 
 def _usual_first(bands: list[list[Entry]]) -> list[list[Entry]]:

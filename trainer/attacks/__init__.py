@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline.errors import UserError
+from trainer.attacks.additive import apply_additive
 from trainer.attacks.badclip import apply_badclip
 from trainer.attacks.badnet import BadNetOptions, apply_badnet, make_badnet
 from trainer.attacks.blended import BlendedOptions, apply_blended, make_blended
@@ -25,6 +26,7 @@ from trainer.attacks.trigger import Apply, Trigger, read_trigger
 from trainer.attacks.wanet import WanetOptions, apply_wanet, make_wanet
 
 KINDS: Final[dict[str, Apply]] = {
+    "additive": apply_additive,
     "badclip": apply_badclip,
     "badnet": apply_badnet,
     "blended": apply_blended,

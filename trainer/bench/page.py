@@ -3,40 +3,19 @@
 Figures are SVG by matplotlib, drawn without a window; texts are escaped; light and dark follow the reader's system.
 """
 
-import io
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl  # noqa: TID251
-from matplotlib.figure import Figure as Drawing  # noqa: TID251
-
-from pipeline.storage import write_text
+from pipeline.page import write_page as write_parts
 from trainer.bench.cells import NO_DEFENCE, REFERENCES
 from trainer.bench.results import Figure, Table, table_of
 from trainer.bench.traps import TRAP_COLUMNS
+from trainer.figures import COLOURS, Drawing, figure
 
-STYLE = """
-:root { color-scheme: light dark; --ink: #1f2328; --soft: #59636e; --line: #d1d9e0; --paper: #ffffff; --best: #0a6640; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6edf3; --soft: #9198a1; --line: #3d444d; --paper: #0d1117; --best: #56d364; }
-}
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 70rem;
-  margin: 0 auto; padding: 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-p, figcaption { color: var(--soft); max-width: 46rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.9rem; }
-th, td { padding: 0.3rem 0.6rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 9rem; }
-tr + tr th:first-child { min-width: 0; text-align: right; }
-b { color: var(--best); }
-figure { margin: 1rem 0; } svg { width: 100%; height: auto; max-width: 46rem; background: #ffffff; }
-@media print { body { max-width: none; } figure, table { break-inside: avoid; } }
-"""
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#595959", "#000000")
-"""Okabe and Ito's, told apart by colour-blind eyes, too."""
+STYLE = "tr + tr th:first-child { min-width: 0; text-align: right; }"
+"""The second line of the table's head."""
 
 
 def write_page(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -45,13 +24,12 @@ def write_page(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     suite = rows[0]["suite"]
     seeds = sorted({row["seed"] for row in rows if row["method"] not in REFERENCES})
     parts = [
-        f"<h1>{escape(suite)}: defences side by side</h1>",
         f"<p>BA is zero-shot accuracy on clean images, ASR the share of triggered images of other classes that are "
         f"read as the target; percent, top 1, after the last epoch. {_seeds(seeds)} Green: the best of a column "
         f"(of BA and of ASR).</p>",
         _results(table),
-        _figure("ASR by epoch", _asr_by_epoch(rows), "One panel an attack; the lines are the methods."),
-        _figure(
+        figure("ASR by epoch", _asr_by_epoch(rows), "One panel an attack; the lines are the methods."),
+        figure(
             "What it costs", _frontier(table), "Each method's mean BA and mean ASR: down and right is better."
         ),
         *_diagnosis(rows),
@@ -61,12 +39,7 @@ def write_page(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         "<h2>Provenance</h2>",
         _provenance(rows),
     ]
-    title = escape(f"{suite}: defences side by side")
-    head = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>'
-    )
-    write_text(path, f"{head}<body>{''.join(parts)}</body></html>\n")
+    write_parts(path, f"{suite}: defences side by side", parts, style=STYLE)
 
 
 def _seeds(seeds: Sequence[int]) -> str:
@@ -174,7 +147,7 @@ def _diagnosis(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         "Each point is a triggered image: how near it is to its clean twin (right: the trigger does nothing), and to "
         "the target's text (up: the backdoor). One seed."
     )
-    return [_figure("Where triggered images lie", _places(last), told)]
+    return [figure("Where triggered images lie", _places(last), told)]
 
 
 def _provenance(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -187,15 +160,6 @@ def _provenance(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------------- figures
-def _figure(title: str, drawing: Drawing, told: str) -> str:
-    with mpl.rc_context({"svg.hashsalt": "cleanerclip", "svg.fonttype": "none"}):
-        file = io.StringIO()
-        drawing.savefig(file, format="svg", bbox_inches="tight", metadata={"Date": None})
-    svg = file.getvalue()
-    svg = svg[svg.index("<svg") :].replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1)
-    return f"<h2>{escape(title)}</h2><figure>{svg}<figcaption>{escape(told)}</figcaption></figure>"
-
-
 def _asr_by_epoch(rows: Sequence[Mapping[str, Any]]) -> Drawing:
     attacks = sorted({row["attack"] for row in rows})
     keys = sorted({(row["method"], row["lr"]) for row in rows if row["method"] not in REFERENCES})

@@ -6,12 +6,14 @@ import typer
 
 from pipeline.console import OneOf, from_options
 from trainer.batches import BatchOptions
+from trainer.commands.audit import audit_into
 from trainer.commands.options import Out, Resume
 from trainer.defences import DEFAULT, DEFENCES, Method, choose_options
 from trainer.launch import Source, print_summary
 from trainer.launch import defend as defend_model
 from trainer.model import ModelChoice
 from trainer.optim import OptimOptions
+from trainer.run_folder import check_folder
 from trainer.train import TrainOptions
 
 OPTIONS = OneOf(
@@ -46,8 +48,20 @@ def defend(
             help="Say what the run will need, time a few steps, draw a batch into OUT; then stop.",
         ),
     ] = False,
+    audit: Annotated[
+        bool,
+        typer.Option(
+            "--audit",
+            help="Audit the model before and after on the same shards: what is found is printed, and written into "
+            "the run's folder (audit-before.json, audit-after.json).",
+        ),
+    ] = False,
 ) -> None:
     """Fine-tune a CLIP on clean or suspect shards so that a backdoor is forgotten."""
+    audit = audit and not dry_run
+    if audit:
+        check_folder(out, resume=resume)
+        audit_into(out / "audit-before.json", model, source, device=options.device)
     summary = defend_model(
         model,
         source,
@@ -60,3 +74,6 @@ def defend(
         dry_run=dry_run,
     )
     print_summary(summary)
+    if audit:
+        after = ModelChoice(checkpoint=out)
+        audit_into(out / "audit-after.json", after, source, device=options.device)

@@ -24,19 +24,35 @@ def report(
     *,
     out: Annotated[
         Path,
-        typer.Option(help="Where the result goes. Of evaluations: .json; of a bench: .html, .md or .json."),
+        typer.Option(help="Where the result goes: a page as .html, .json; of a bench .md, too."),
     ],
-    run: Annotated[Path | None, typer.Option(help="The defence's folder, for seconds per step.")] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="The defence's folder, for seconds per step, loss and options.")
+    ] = None,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(
+            help="What `trainer evaluate --pictures` drew, to be shown on the page.", show_default=False
+        ),
+    ] = None,
 ) -> None:
-    """Set two evaluations side by side, or the methods of a bench: a table here, and the same in OUT."""
+    """Set two evaluations side by side, or the methods of a bench: a table here, and the same in OUT.
+
+    One evaluation alone makes a page, too.
+    """
     if before.is_dir():
         _report_bench(before, out)
+    elif out.suffix == ".html":
+        from trainer.report_page import write_report_page  # here: it needs matplotlib, which a table does not
+
+        write_report_page(before, after, out=out, run=run, pictures=pictures)
+    elif out.suffix != ".json":
+        raise UserError(f"evaluations are written as .html or .json, not {out.name!r}")
     elif after is None:
         raise UserError(
-            f"{before} is one evaluation: give the one after the defence, too, or a bench's folder"
+            f"{before} is one evaluation: give the one after the defence, too, or a bench's folder; --out x.html makes "
+            "a page of one"
         )
-    elif out.suffix != ".json":
-        raise UserError(f"two evaluations are written as .json, not {out.name!r}")
     else:
         table = write_report(before, after, out=out, run=run)
         Console(width=None if sys.stdout.isatty() else 120).print(table)

@@ -80,7 +80,7 @@ def test_report_writes_what_the_ending_says(
         (("{folder}", "--out", "a.txt"), "is written as .html, .md or .json"),
         (("{empty}", "--out", "a.html"), "holds no results.parquet"),
         (("a.json", "--out", "b.json"), "give the one after the defence"),
-        (("a.json", "b.json", "--out", "c.html"), "are written as .json"),
+        (("a.json", "b.json", "--out", "c.txt"), "are written as .html or .json"),
     ],
 )
 def test_report_says_what_is_missing(

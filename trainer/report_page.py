@@ -1,0 +1,211 @@
+"""`trainer report` as a page: one evaluation, or the one before a defence and the one after, with what the run kept.
+
+Figures come from the evaluations' JSON, loss and options from the run's folder; nothing is computed anew but shares.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from PIL import Image
+
+from pipeline.errors import UserError
+from pipeline.page import paragraph, table, write_page
+from trainer.evals.evaluation import TOP_K
+from trainer.figures import COLOURS, Drawing, figure, picture
+from trainer.report import build_result, class_changes, read_evaluation, read_summary, sanity_line
+
+TITLES: Final = {"ba": "BA", "asr": "ASR"}
+MOST_CLASSES: Final = 12
+MOST_PIXELS: Final = 50_000_000
+
+
+def write_report_page(
+    before: Path, after: Path | None, *, out: Path, run: Path | None = None, pictures: Path | None = None
+) -> None:
+    """Writes the page of one evaluation, or of two; UserError where a file is none or the two do not go together."""
+    old = read_evaluation(before)
+    new = None if after is None else read_evaluation(after)
+    summary = None if run is None else read_summary(run)
+    if new is not None:
+        build_result(old, new)  # refuses what cannot be compared
+    sides = {"before": old, "after": new} if new is not None else {"the model": old}
+    attacked = f" attacked by {old['trigger_kind']}, aim {old['target']}" if old.get("trigger_sha256") else ""
+    parts = [
+        paragraph(
+            f"{old['model']} on {old['data']} ({old['num_classes']} classes, {old.get('how', 'zero-shot')}){attacked}. "
+            "BA: share of clean images put in their own class; ASR: share of triggered images of other classes put in "
+            "the target. Percent, with 95 % intervals."
+        ),
+        figure("BA and ASR", _draw_measures(sides), f"Top 1 to 10; {_counts(old)}."),
+        table(("", *sides), [*_measures(sides)]),
+    ]
+    if old.get("clean_model"):
+        parts.append(paragraph(sanity_line(old["clean_model"])))
+    if pictures is not None:
+        parts.append(
+            picture("What the model saw", _open(pictures), "Clean, with the trigger, and the difference.")
+        )
+    if new is not None:
+        parts += ["<h2>Classes that lose most</h2>", _class_table(old, new)]
+    if run is not None:
+        parts += _of_run(run, summary or {})
+    parts += ["<h2>Provenance</h2>", table((), _provenance(sides, run, summary), kind="facts")]
+    title = (
+        f"Before and after the defence: {old['model']}"
+        if new is not None
+        else f"Evaluation of {old['model']}"
+    )
+    write_page(out, title, parts)
+
+
+def _counts(evaluation: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{TITLES[kind]} n = {evaluation[kind]['1']['n']}" for kind in TITLES if evaluation.get(kind)
+    )
+
+
+def _measures(sides: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    rows = []
+    for kind, title in TITLES.items():
+        for k in map(str, TOP_K):
+            shares = [side[kind].get(k) if side.get(kind) else None for side in sides.values()]
+            if any(shares):
+                rows.append((f"{title} top-{k}", *map(_told, shares)))
+    rows.append(
+        ("clean images in the target", *(_told(side.get("clean_as_target")) for side in sides.values()))
+    )
+    return [row for row in rows if any(row[1:])]
+
+
+def _told(share: Mapping[str, Any] | None) -> str:
+    return "" if not share else f"{share['percent']:.1f} ({share['low']:.1f} to {share['high']:.1f})"
+
+
+def _draw_measures(sides: Mapping[str, Mapping[str, Any]]) -> Drawing:
+    kinds = [kind for kind in TITLES if any(side.get(kind) for side in sides.values())]
+    drawing = Drawing(figsize=(3.4 * len(kinds), 2.9), layout="constrained")
+    panels = drawing.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
+    for panel, kind in zip(panels, kinds, strict=True):
+        for number, (name, side) in enumerate(sides.items()):
+            shares = [
+                (place, side[kind][str(k)]) for place, k in enumerate(TOP_K) if str(k) in side.get(kind, {})
+            ]
+            middle = [share["percent"] for _, share in shares]
+            low = [share["percent"] - share["low"] for _, share in shares]
+            high = [share["high"] - share["percent"] for _, share in shares]
+            places = [place + 0.12 * (number - (len(sides) - 1) / 2) for place, _ in shares]
+            panel.errorbar(
+                places,
+                middle,
+                yerr=(low, high),
+                fmt="o",
+                ms=5,
+                capsize=3,
+                color=COLOURS[1 - number],
+                label=name,
+            )
+        panel.set_xticks(range(len(TOP_K)), [f"top-{k}" for k in TOP_K], fontsize=8)
+        panel.set_title(TITLES[kind], fontsize=10)
+        panel.set_ylim(-3, 103)
+        panel.grid(alpha=0.25)
+    drawing.supylabel("%", fontsize=9)
+    if len(sides) > 1:
+        handles, labels = panels[0].get_legend_handles_labels()
+        drawing.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    return drawing
+
+
+def _class_table(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    rows = [
+        (row["name"], str(row["n"]), f"{row['before']:.1f}", f"{row['after']:.1f}", f"{row['change']:+.1f}")
+        for row in class_changes(old, new)[:MOST_CLASSES]
+    ]
+    return table(("class", "n", "BA before", "after", "change"), rows)
+
+
+def _of_run(run: Path, summary: Mapping[str, Any]) -> list[str]:
+    """Loss by step, where the run's folder tells it, and what the run cost."""
+    steps = _read_metrics(run / "metrics.jsonl")
+    parts = []
+    if steps:
+        drawing = Drawing(figsize=(6.4, 2.8), layout="constrained")
+        panel = drawing.subplots()
+        panel.plot([row["step"] for row in steps], [row["loss"] for row in steps], color=COLOURS[0], lw=1.4)
+        panel.set_xlabel("step", fontsize=9)
+        panel.set_ylabel("loss", fontsize=9)
+        panel.grid(alpha=0.25)
+        parts.append(figure("Loss", drawing, f"{steps[-1]['epoch']} epochs, {steps[-1]['step']} steps."))
+    cost = {
+        name: str(summary[name])
+        for name in ("steps", "epochs", "samples", "seconds", "seconds_per_step")
+        if name in summary
+    }
+    return [*parts, "<h2>What it cost</h2>", table((), list(cost.items()), kind="facts")]
+
+
+def _read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics file that say step, epoch and loss; none where there is no such file."""
+    rows = []
+    for line in path.read_text("utf-8").splitlines() if path.is_file() else ():
+        try:
+            row = json.loads(line)
+            rows.append(
+                {name: float(row[name]) for name in ("loss",)}
+                | {name: int(row[name]) for name in ("step", "epoch")}
+            )
+        except (ValueError, KeyError, TypeError):
+            continue
+    return rows
+
+
+def _provenance(
+    sides: Mapping[str, Mapping[str, Any]], run: Path | None, summary: Mapping[str, Any] | None
+) -> Sequence[tuple[str, str]]:
+    rows = [(f"weights sha256, {name}", str(side["weights_sha256"])) for name, side in sides.items()]
+    old = next(iter(sides.values()))
+    for name in ("trigger_sha256", "images_sha256", "prompts_sha256"):
+        if old.get(name):
+            rows.append((name.replace("_", " "), str(old[name])))
+    if run is not None:
+        rows.append(("run", str(run)))
+        rows += [
+            (name.replace("_", " "), str((summary or {})[name]))
+            for name in ("options_sha256", "shards_sha256")
+            if name in (summary or {})
+        ]
+        rows += _options(run / "options.json")
+    return rows
+
+
+def _options(path: Path) -> list[tuple[str, str]]:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return []
+    told = {
+        name: content.get(name)
+        for name in ("command", "version", "torch", "method", "batches", "optim", "train", "poison")
+    }
+    return [
+        (
+            name,
+            ", ".join(f"{key} {each}" for key, each in value.items())
+            if isinstance(value, dict)
+            else str(value),
+        )
+        for name, value in told.items()
+        if value is not None
+    ]
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise UserError(f"{path} has more than {MOST_PIXELS} pixels")
+            image.load()
+            return image.convert("RGB")
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path} is no picture that `trainer evaluate --pictures` wrote: {error}") from None
