@@ -48,12 +48,21 @@ class Pool:
 
     __slots__ = ("_centres", "_entries", "_padded", "_places", "_without", "bands", "keeps_band", "lexicon")
 
-    def __init__(self, lexicon: str, bands: Sequence[Sequence[Entry]], *, keeps_band: bool = True) -> None:
+    def __init__(
+        self,
+        lexicon: str,
+        bands: Sequence[Sequence[Entry]],
+        *,
+        keeps_band: bool = True,
+        are_sorted: bool = False,
+    ) -> None:
         self.lexicon = lexicon
         self.keeps_band = keeps_band
         """Whether a draw that is refused is made again in its band: not where some bands hold a dozen terms."""
         self.bands = tuple(
-            tuple(sorted(band, key=lambda entry: (_size(entry[1]), entry[1]))) for band in bands if band
+            tuple(band if are_sorted else sorted(band, key=lambda entry: (_size(entry[1]), entry[1])))
+            for band in bands
+            if band
         )
         """By frequency; each band is drawn from as often as any other."""
         self._padded = tuple(_mirrored(band) for band in self.bands)
@@ -86,9 +95,8 @@ class Pool:
         """The pool without the terms of these rows; made once for each set of rows."""
         found = self._without.get(rows)
         if found is None:
-            found = Pool(
-                self.lexicon, [[entry for entry in band if not rows >> entry[0] & 1] for band in self.bands]
-            )
+            left = [[entry for entry in band if not rows >> entry[0] & 1] for band in self.bands]
+            found = Pool(self.lexicon, left, are_sorted=True)
             if len(self._without) >= MAX_POOLS:
                 self._without.clear()
             self._without[rows] = found
@@ -108,7 +116,9 @@ def _mirrored(band: tuple[Entry, ...]) -> tuple[tuple[Entry, ...], int]:
     width = max(MIN_SPREAD, round(SPREAD * len(band)))
     there_and_back = band + band[-2:0:-1]
     period = len(there_and_back)
-    return tuple(there_and_back[place % period] for place in range(-width, len(band) + width)), width
+    before = [there_and_back[place % period] for place in range(-width, 0)]
+    behind = [there_and_back[place % period] for place in range(len(band), len(band) + width)]
+    return (*before, *band, *behind), width
 
 
 def _size(text: str) -> tuple[int, int]:

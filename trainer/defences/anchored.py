@@ -29,7 +29,7 @@ from trainer.seeds import seeded_int
 class AnchoredOptions:
     """The pool, its share of a step, and the weights of `anchor * clean + strange_weight * strange + triggered`."""
 
-    bank: str = "patch,still,additive,smooth,warp,warp"
+    bank: str = "patch,still,additive,smooth,blend,warp"
     """Kinds of the triggers in a step: patch, still, additive, smooth, blend, warp; a kind may stand twice."""
     pool: int = 3
     """Triggers kept for each of them; a step takes one at random."""
