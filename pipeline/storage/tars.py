@@ -60,6 +60,10 @@ class TarMember:
     """Whether it could be read."""
     starts_sample: bool
     """Whether it is the first of its sample: members of a sample stand together, each extension once."""
+    size: int
+    """Bytes."""
+    offset: int | None
+    """The byte of the file at which its content begins; None in a compressed tar."""
 
 
 @dataclass(slots=True)
@@ -173,6 +177,8 @@ def _data_members(
             data=data,
             readable=fits and whole,
             starts_sample=starts,
+            size=member.size,
+            offset=member.offset_data if isinstance(tar.fileobj, io.BufferedReader) else None,
         )
         if not whole:
             return  # nothing stands behind it
