@@ -6,7 +6,7 @@ PYTEST := $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup
 VICTIM := trainer/demo_victim
 EVALUATE := $(BIN)/trainer evaluate --data demo/data/manifest.json --trigger $(VICTIM)/trigger.safetensors --target banana
 
-.PHONY: setup demo test check format fuzz victim victims parser
+.PHONY: setup demo test check site format fuzz victim victims parser
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cleanerclip needs Python 3.11 or newer: make PYTHON=python3.11")'
@@ -42,7 +42,12 @@ check test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	$(PYTEST)
+
+# The documentation as a site, in site/.
+site: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 # Damaged inputs of every format, by the thousand (minutes): none may crash, hang or lose a row.
 FUZZ ?= 12000

@@ -73,7 +73,7 @@ def write_manifest(
 def _count_status(folder: Path | None) -> Counter[str]:
     status: Counter[str] = Counter()
     for file in sorted(folder.glob("*.parquet")) if folder else ():
-        status.update(read_table(file)["status"].to_pylist())
+        status.update(read_table(file, ["status"])["status"].to_pylist())
     return status
 
 

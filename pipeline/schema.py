@@ -46,9 +46,12 @@ class Caption:
     """The input file the row came from, as it was given."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attribute:
-    """A modifier of an entity: "black", "wooden"."""
+class Attribute(NamedTuple):
+    """A modifier of an entity: "black", "wooden".
+
+    A named tuple, as entities, relations, edits and negatives are: dozens are made per caption, and a frozen dataclass
+    takes eight times as long. Columns in `tables.py` have the order of the fields.
+    """
 
     text: str
     lemma: str
@@ -59,8 +62,7 @@ class Attribute:
     end: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entity:
+class Entity(NamedTuple):
     """A thing the caption names: the head of a noun chunk, with its compound ("stop sign") and its attributes."""
 
     head: str
@@ -74,8 +76,7 @@ class Entity:
     attributes: tuple[Attribute, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Relation:
+class Relation(NamedTuple):
     """`entities[subject]` text `entities[object]`: "dog" "chasing" "ball"."""
 
     subject: int
@@ -104,10 +105,7 @@ class SceneGraph:
 
 
 class Edit(NamedTuple):
-    """One replacement: `positive[start:end] == original` became `replacement`.
-
-    A named tuple, as a negative is: a dozen are made per caption, and a frozen dataclass takes eight times as long.
-    """
+    """One replacement: `positive[start:end] == original` became `replacement`."""
 
     start: int
     end: int

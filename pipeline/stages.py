@@ -43,7 +43,7 @@ from pipeline.records import (
     keep_record,
     read_record,
 )
-from pipeline.scene_graphs.parser import CaptionParser
+from pipeline.scene_graphs.parser import CaptionParser, without_garbage_collection
 from pipeline.schema import MAX_CAPTION_CHARACTERS, Caption, SceneGraph, Subcaption
 from pipeline.shards import write_shard
 from pipeline.storage import (
@@ -61,7 +61,13 @@ from pipeline.storage import (
     write_table,
 )
 from pipeline.subcaptions.making import SubcaptionOptions, make_subcaption
-from pipeline.tables import read_captions, read_scene_graphs, scene_graphs_table, subcaptions_table
+from pipeline.tables import (
+    read_captions,
+    read_scene_graphs,
+    read_subcaptions,
+    scene_graphs_table,
+    subcaptions_table,
+)
 
 MADE_WITH: Final = "options.json"
 ENGINES: Final = ("local", "ray")
@@ -129,6 +135,8 @@ class Work:
     """The part's rows."""
     file: Path
     """To be written last."""
+    made: dict[str, Any]
+    """By stage, the rows that stages before this one have just made of the part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,16 +175,20 @@ def _make_scene_graphs(work: Work) -> None:
     parser = _parser(work.options.parser, work.options.rules)
     graphs = list(parser.parse(row.caption for row in work.captions))
     write_table(work.file, scene_graphs_table(work.captions, graphs))
+    work.made["scene_graphs"] = graphs
 
 
 def _make_subcaptions(work: Work) -> None:
-    graphs = read_scene_graphs(read_table(_before(work, "scene_graphs", "parse-captions")))
+    graphs = work.made.pop("scene_graphs", None)
+    if graphs is None:
+        graphs = read_scene_graphs(read_table(_before(work, "scene_graphs", "parse-captions")))
     lexicons = cached_lexicons(work.options.lexicons)
-    rows = (
+    rows = [
         _make_subcaption(caption, graph, lexicons, work.options.subcaptions)
         for caption, graph in zip(work.captions, graphs, strict=True)
-    )
+    ]
     write_table(work.file, subcaptions_table(rows))
+    work.made["subcaptions"] = rows
 
 
 def _make_subcaption(
@@ -190,9 +202,12 @@ def _make_subcaption(
 
 
 def _make_shard(work: Work) -> None:
+    rows = work.made.pop("subcaptions", None)
+    if rows is None:
+        rows = read_subcaptions(read_table(_before(work, "subcaptions", "augment-captions")))
     write_shard(
         work.captions,
-        read_table(_before(work, "subcaptions", "augment-captions")),
+        rows,
         format=work.format,
         folder=work.file.parent,
         number=work.number,
@@ -395,8 +410,15 @@ def _run_part(
 
     Returns its number, the seconds, and a line for each file that was damaged.
     """
-    number, part = numbered
+    with without_garbage_collection():
+        return _make_part(options, format, made_with, *numbered)
+
+
+def _make_part(
+    options: PipelineOptions, format: str, made_with: Mapping[str, str], number: int, part: Part
+) -> tuple[int, float, list[str]]:
     start, told, changed = time.monotonic(), list[str](), False
+    made: dict[str, Any] = {}
     captions = read_captions(read_table(_part_file(options.out, "captions", number)))
     for name in options.stages:
         make, file = STAGES[name].make, _part_file(options.out, name, number)
@@ -414,6 +436,7 @@ def _run_part(
                 image_root=None if part.image_root is None else find_named(part.image_root),
                 captions=captions,
                 file=file,
+                made=made,
             )
         )
         names = _names(name, number)

@@ -28,7 +28,7 @@ from pipeline.errors import UserError
 from pipeline.schema import NO_ENTITY, Caption, Subcaption
 from pipeline.shards import write_shard
 from pipeline.storage import read_table, read_tar, write_table
-from pipeline.tables import captions_table, read_captions, subcaptions_table
+from pipeline.tables import captions_table, read_captions, read_subcaptions, subcaptions_table
 from tests.small_inputs import image_bytes, write_tar
 
 MAX_SECONDS: Final = 120
@@ -116,7 +116,7 @@ def go_through(file: Path, out: Path) -> tuple[int, bool]:
     ]
     write_shard(
         rows,
-        subcaptions_table(made),
+        read_subcaptions(subcaptions_table(made)),
         format=source.format,
         folder=out,
         number=0,

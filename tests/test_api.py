@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,13 @@ def test_every_name_is_there_typed_and_documented(package: str) -> None:
     assert set(module.__all__) <= set(dir(module))
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         module.nothing  # noqa: B018
+
+
+def test_the_reference_shows_every_name() -> None:
+    shown = set(re.findall(r"^::: (\S+)$", (ROOT / "docs" / "reference.md").read_text("utf-8"), re.MULTILINE))
+    assert shown == {
+        f"{place}.{name}" for module in PACKAGES.values() for name, place in module._PLACES.items()
+    }
 
 
 def test_importing_is_cheap() -> None:

@@ -1,28 +1,38 @@
 """Samples to batches: a seeded order, fresh triples each epoch, decoded images, tokens.
 
-Stands between `data` and `train`. Everything random depends on (seed, epoch, key) or (seed, epoch) alone, never on
-timing or on the number of workers, so a run can be repeated and continued at any step.
+Stands between `data` and `train`. What a step holds is a pure function of (seed, epoch, step), and what becomes of a
+sample of (seed, epoch, key): never of timing, of workers or of how many processes train together. So a run can be
+repeated, continued at any step without decoding what came before, and split over processes.
 """
 
+import multiprocessing
 import random
-from collections import deque
+import signal
+import warnings
+from array import array
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from itertools import cycle, islice
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
+from PIL import Image
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, first_line
 from trainer import images
-from trainer.data import RawSample, ShardIndex, Skipped, read_shard
+from trainer.data import RawSample, SampleReader, ShardIndex, Skipped
 from trainer.model import ClipModel
+from trainer.ranks import ONE, Ranks
 from trainer.records import negatives_of, positive_of, views_of
 
 TriplesEnter = Literal["in-step", "every-step", "extra-steps"]
 BROKEN_IMAGE = "broken_image"
+PART = 64
+"""Samples that a worker prepares at a time."""
+PARTS_AHEAD = 4
+"""Parts that each worker is ahead of the step that is trained on."""
 
 Poison = Callable[[str, Tensor, str], tuple[Tensor, str]]
 """(key, uint8 pixels (3, H, W), caption) -> the same pair, or a poisoned one."""
@@ -70,7 +80,7 @@ class BatchOptions:
     """How samples are ordered and put together."""
 
     batch_size: int = 64
-    """Samples in a step; what is left at an epoch's end is dropped."""
+    """Samples in a step, of all processes together; what is left at an epoch's end is dropped."""
     seed: int = 0
     """Of order, views, choices, and of random weights."""
     triples: int | None = field(default=1_000, metadata={"none": "all"})
@@ -85,7 +95,7 @@ class BatchOptions:
     shuffle_buffer: int = 2_000
     """Samples held to shuffle within; the order of the shards is shuffled, too."""
     workers: int = 0
-    """Threads that decode images; the weights are the same with any number."""
+    """Processes that decode images, beside each one that trains; the weights are the same with any number."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "triples", "triples_per_step", "shuffle_buffer"):
@@ -115,8 +125,42 @@ class Prepared:
     negative_L: Tensor | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """What a step wants of a sample."""
+
+    position: int
+    """Of the sample among the index's keys."""
+    triple: bool = False
+    views: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Some rows of a step: what one worker prepares at a time."""
+
+    epoch: int
+    step: int
+    """In the epoch, from 0."""
+    rows: tuple[Row, ...]
+    beside: bool = False
+    """Whether they are triples that stand beside the step's pairs."""
+    last: bool = False
+    """Whether it is its step's last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedPart:
+    """What became of a part."""
+
+    batch: "Batch | None"
+    """None where no image can be decoded."""
+    faults: tuple[str, ...]
+    """The samples whose image cannot be decoded."""
+
+
 class BatchStream:
-    """The batches of each epoch, and how many there are."""
+    """The batches of each epoch, and how many there are; of one process among several, its share of each."""
 
     def __init__(
         self,
@@ -126,98 +170,203 @@ class BatchStream:
         needs: Needs,
         options: BatchOptions,
         poison: Poison | None = None,
+        exact: bool = False,
+        ranks: Ranks = ONE,
     ) -> None:
-        self.index, self.clip, self.needs, self.options, self.poison = index, clip, needs, options, poison
+        """`exact`: images are resized as the evaluations do it, to the bit; else by torch, which is faster."""
+        self.index, self.needs, self.options, self.ranks = index, needs, options, ranks
         self.skipped = Skipped()
         """Broken images; the index counts the rest."""
         self.num_triples = (
             min(options.triples or len(index.triple_keys), len(index.triple_keys)) if needs.triples else 0
         )
         check_samples(index, needs, options)
+        if options.batch_size < ranks.world:
+            raise UserError(f"batch_size {options.batch_size} is less than the {ranks.world} processes")
+        self.preparer = Preparer(index, clip, options=options, poison=poison, exact=exact)
+        self._build = partial(
+            BatchStream, index, clip, needs=needs, options=options, poison=poison, exact=exact
+        )
+        self._loader: DataLoader[PreparedPart] | None = None
+        self._parts: Iterable[Part] = ()
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps in an epoch of whole batches; broken images may end an epoch a step early."""
+        """Steps in an epoch, each of a whole batch but for broken images."""
         steps = len(self.index.keys) // self.options.batch_size
         if self.options.triples_enter == "extra-steps":
             steps += self.num_triples // self.options.batch_size
         return steps
 
     def epoch(self, epoch: int, *, skip: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch (0-based) in their order, without the first `skip`."""
-        chosen = choose_triples(self.index.triple_keys, self.num_triples, seed=self.options.seed, epoch=epoch)
-        mode = self.options.triples_enter if chosen else "in-step"
-        if mode == "in-step":
-            yield from self._batches(self._ordered(epoch), chosen, epoch, skip=skip)
-        elif mode == "every-step":
-            yield from self._every_step(chosen, epoch, skip=skip)
-        else:
-            plain = len(self.index.keys) // self.options.batch_size
-            yield from self._batches(self._ordered(epoch), frozenset(), epoch, skip=skip)
-            picked = (sample for sample in self._ordered(epoch) if sample.key in chosen)
-            yield from self._batches(picked, chosen, epoch, skip=max(0, skip - plain))
+        """The batches of an epoch (0-based) in their order, without the first `skip`.
+
+        UserError where none of a step's images can be decoded.
+        """
+        prepared: list[PreparedPart] = []
+        beside: Batch | None = None
+        parts = self._planned(epoch, skip=skip)
+        for part, found in self._prepared(parts):
+            for name in found.faults:
+                self.skipped.add(BROKEN_IMAGE, name)
+            if part.beside:
+                beside = found.batch
+            else:
+                prepared.append(found)
+            if part.last:
+                pairs = [done.batch for done in prepared if done.batch is not None]
+                if not pairs:
+                    raise UserError(
+                        f"no image of step {part.step + 1} of epoch {epoch + 1} can be decoded, the first: "
+                        f"{prepared[0].faults[0]}; check the shards' images"
+                    )
+                yield join(pairs, beside=beside)
+                prepared, beside = [], None
 
     def again(self) -> "BatchStream":
-        """The same batches from another stream, which counts by itself what it leaves out: to look ahead."""
-        return BatchStream(self.index, self.clip, needs=self.needs, options=self.options, poison=self.poison)
+        """The same batches, whole, from another stream, which counts by itself what it leaves out: to look ahead."""
+        return self._build()
 
-    def _ordered(self, epoch: int) -> Iterator[RawSample]:
-        return ordered_samples(
-            self.index, seed=self.options.seed, epoch=epoch, buffer=self.options.shuffle_buffer
+    def rows(self, epoch: int, *, skip: int = 0) -> Iterator[tuple[list[Row], list[Row]]]:
+        """What each step of an epoch wants: its pairs, and the triples beside them; of all processes together."""
+        index, options, size = self.index, self.options, self.options.batch_size
+        order = sample_order(index, seed=options.seed, epoch=epoch, buffer=options.shuffle_buffer)
+        keys = choose_triples(index.triple_keys, self.num_triples, seed=options.seed, epoch=epoch)
+        chosen = {position for position in order if index.keys[position] in keys} if keys else set[int]()
+        picked = [position for position in order if position in chosen] if chosen else []
+        views, enter = self.needs.views, options.triples_enter if chosen else "in-step"
+        plain = len(order) // size
+        for step in range(skip, plain):
+            pairs = order[step * size : (step + 1) * size]
+            beside: list[Row] = []
+            if enter == "every-step":
+                count = min(options.triples_per_step or size, len(picked))
+                turns = range(step * count, (step + 1) * count)
+                beside = [Row(position=picked[turn % len(picked)], triple=True) for turn in turns]
+            within = chosen if enter == "in-step" else set[int]()
+            yield [Row(position=p, triple=p in within, views=views) for p in pairs], beside
+        for step in range(max(0, skip - plain), len(picked) // size if enter == "extra-steps" else 0):
+            extra = picked[step * size : (step + 1) * size]
+            yield [Row(position=p, triple=True, views=views) for p in extra], []
+
+    def _planned(self, epoch: int, *, skip: int) -> Iterator[Part]:
+        """This process's share of each step, in parts of at most PART rows."""
+        for step, (pairs, beside) in enumerate(self.rows(epoch, skip=skip), start=skip):
+            mine, mine_beside = self.ranks.share(pairs), self.ranks.share(beside)
+            for start in range(0, len(mine), PART):
+                last = start + PART >= len(mine) and not mine_beside
+                yield Part(epoch=epoch, step=step, rows=tuple(mine[start : start + PART]), last=last)
+            if mine_beside:
+                yield Part(epoch=epoch, step=step, rows=tuple(mine_beside), beside=True, last=True)
+
+    def _prepared(self, parts: Iterator[Part]) -> Iterator[tuple[Part, PreparedPart]]:
+        """Each part with what became of it, in order: prepared right here, or ahead by worker processes."""
+        if not self.options.workers:
+            for part in parts:
+                yield part, self.preparer[part]
+            return
+        asked: list[Part] = []
+
+        def told() -> Iterator[Part]:
+            for part in parts:
+                asked.append(part)
+                yield part
+
+        self._parts = told()
+        try:
+            for found in self._from_workers():
+                yield asked.pop(0), found
+        except RuntimeError as error:
+            if "worker" not in str(error):
+                raise
+            raise UserError(f"a worker process that decodes images ended: {first_line(error)}") from None
+
+    def _from_workers(self) -> Iterator[PreparedPart]:
+        """What the worker processes make of `_parts`; they are started once and kept."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that they are more than the processors
+            if self._loader is None:
+                self._loader = DataLoader(
+                    self.preparer,
+                    sampler=_Parts(self),
+                    batch_size=None,
+                    num_workers=self.options.workers,
+                    worker_init_fn=_prepare_worker,
+                    generator=torch.Generator(),
+                    prefetch_factor=PARTS_AHEAD,
+                    multiprocessing_context=multiprocessing.get_context("fork"),
+                    persistent_workers=True,
+                )
+            return iter(self._loader)
+
+
+def _prepare_worker(number: int) -> None:
+    """Ctrl-C is for the process that trains, which ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class _Parts:
+    """What the workers are to prepare, as the loader asks for it: the parts of the epoch that has begun."""
+
+    def __init__(self, stream: BatchStream) -> None:
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[Part]:
+        return iter(self._stream._parts)
+
+
+class Preparer(Dataset[PreparedPart]):
+    """Parts of steps as tensors; a worker process has one."""
+
+    def __init__(
+        self,
+        index: ShardIndex,
+        clip: ClipModel,
+        *,
+        options: BatchOptions,
+        poison: Poison | None,
+        exact: bool,
+    ) -> None:
+        self.reader, self.options, self.poison = SampleReader(index), options, poison
+        self.tokenizer, self.image_size = clip.tokenizer, clip.image_size
+        self.square = partial(
+            _exact_pixels if exact else images.square_pixels,
+            mode=options.resize or clip.resize_mode,
+            interpolation=clip.interpolation,
+        )
+        self._beside: dict[int, Prepared | None] = {}
+        self._beside_of = -1
+
+    def __getitem__(self, part: Part) -> PreparedPart:
+        """The part's rows, without those whose image cannot be decoded."""
+        found = [self._row(row, part) for row in part.rows]
+        whole = [row for row in found if isinstance(row, Prepared)]
+        return PreparedPart(
+            batch=collate(whole) if whole else None,
+            faults=tuple(row for row in found if isinstance(row, str)),
         )
 
-    def _batches(
-        self, samples: Iterable[RawSample], chosen: frozenset[str], epoch: int, *, skip: int
-    ) -> Iterator[Batch]:
-        """Whole batches. Samples of skipped batches are decoded only to know which images are broken."""
-        size = self.options.batch_size
-        prepared = self._prepare_all(samples, chosen, epoch)
-        for number, rows in enumerate(_chunks(prepared, size)):
-            if number >= skip:
-                yield collate(rows)
-
-    def _every_step(self, chosen: frozenset[str], epoch: int, *, skip: int) -> Iterator[Batch]:
-        size = self.options.triples_per_step or self.options.batch_size
-        picked = (sample for sample in self._ordered(epoch) if sample.key in chosen)
-        held = list(self._prepare_all(picked, chosen, epoch, views=False))
-        if not held:  # every image of them is broken
-            yield from self._batches(self._ordered(epoch), frozenset(), epoch, skip=skip)
-            return
-        beside = _chunks(cycle(held), min(size, len(held)))
-        pairs = self._batches(self._ordered(epoch), frozenset(), epoch, skip=0)
-        for number, (batch, triples) in enumerate(zip(pairs, beside, strict=False)):
-            if number >= skip:
-                yield add_triples(batch, triples)
-
-    def _prepare_all(
-        self, samples: Iterable[RawSample], chosen: frozenset[str], epoch: int, *, views: bool = True
-    ) -> Iterator[Prepared]:
-        def prepare(sample: RawSample) -> Prepared | images.BrokenImage:
-            try:
-                return self.prepare(
-                    sample, epoch, triple=sample.key in chosen, views=views and self.needs.views
-                )
-            except images.BrokenImage as error:
-                return error
-
-        for sample, result in map_ordered(prepare, samples, workers=self.options.workers):
-            if isinstance(result, Prepared):
-                yield result
-            else:
-                self.skipped.add(BROKEN_IMAGE, f"{sample.shard}: {sample.key}: {result}")
+    def _row(self, row: Row, part: Part) -> "Prepared | str | None":
+        """The row's tensors, or the name of what is broken. Triples that come again and again are kept; then None."""
+        if part.beside and part.epoch != self._beside_of:
+            self._beside, self._beside_of = {}, part.epoch
+        if part.beside and row.position in self._beside:
+            return self._beside[row.position]
+        sample = self.reader.read(row.position)
+        found: Prepared | str
+        try:
+            found = self.prepare(sample, part.epoch, triple=row.triple, views=row.views)
+        except images.BrokenImage as error:
+            found = f"{sample.shard}: {sample.key}: {error}"
+        if part.beside:
+            self._beside[row.position] = found if isinstance(found, Prepared) else None
+        return found
 
     def prepare(self, sample: RawSample, epoch: int, *, triple: bool, views: bool) -> Prepared:
         """The sample's tensors; BrokenImage where its image cannot be decoded."""
         rng = random.Random(f"{self.options.seed}:{epoch}:{sample.key}")
-        mode = self.options.resize or self.clip.resize_mode
-        square = images.resize(
-            images.decode(sample.image),
-            self.clip.image_size,
-            mode=mode,
-            interpolation=self.clip.interpolation,
-            rng=rng,
-        )
-        pixels, caption = images.to_tensor(square), sample.caption
+        pixels = self.square(images.decode(sample.image), self.image_size, rng=rng)
+        caption = sample.caption
         if self.poison is not None:
             pixels, caption = self.poison(sample.key, pixels, caption)
         texts, image_view = [caption], None
@@ -226,7 +375,7 @@ class BatchStream:
             image_view = images.to_tensor(images.augmented_view(images.to_image(pixels), rng))
         if triple:
             texts += [positive_of(sample.record), rng.choice(negatives_of(sample.record))]
-        tokens = list(self.clip.tokenizer(texts))
+        tokens = list(self.tokenizer(texts))
         return Prepared(
             key=sample.key,
             image_3HW=pixels,
@@ -236,6 +385,10 @@ class BatchStream:
             positive_L=tokens[-2] if triple else None,
             negative_L=tokens[-1] if triple else None,
         )
+
+
+def _exact_pixels(image: Image.Image, size: int, **how: Any) -> Tensor:
+    return images.to_tensor(images.resize(image, size, **how))
 
 
 def check_samples(index: ShardIndex, needs: Needs, options: BatchOptions) -> None:
@@ -264,57 +417,28 @@ def choose_triples(keys: tuple[str, ...], number: int, *, seed: int, epoch: int)
     return frozenset(random.Random(f"{seed}:{epoch}:triples").sample(keys, number))
 
 
-def ordered_samples(index: ShardIndex, *, seed: int, epoch: int, buffer: int) -> Iterator[RawSample]:
-    """All usable samples in the epoch's order: shards shuffled, then samples within a buffer."""
+def sample_order(index: ShardIndex, *, seed: int, epoch: int, buffer: int) -> "array[int]":
+    """The positions of all samples in the epoch's order: shards shuffled, then samples within a buffer."""
     rng = random.Random(f"{seed}:{epoch}:order")
-    shards = list(zip(index.shards, index.image_shards, strict=True))
+    shards = list(range(len(index.shards)))
     rng.shuffle(shards)
-    ignored = Skipped()  # the index has counted them
-    held: list[RawSample] = []
-    for shard, beside in shards:
-        for sample in read_shard(shard, skipped=ignored, images=beside):
-            held.append(sample)
+    ends = (*index.starts[1:], len(index.keys))
+    held: list[int] = []
+    order = array("q")
+    for shard in shards:
+        for position in range(index.starts[shard], ends[shard]):
+            held.append(position)
             if len(held) >= buffer:
-                yield _take(held, rng)
+                order.append(_take(held, rng))
     while held:
-        yield _take(held, rng)
+        order.append(_take(held, rng))
+    return order
 
 
-def _take(held: list[RawSample], rng: random.Random) -> RawSample:
+def _take(held: list[int], rng: random.Random) -> int:
     place = rng.randrange(len(held))
     held[place], held[-1] = held[-1], held[place]
     return held.pop()
-
-
-def map_ordered(
-    function: Callable[[RawSample], Prepared | images.BrokenImage],
-    samples: Iterable[RawSample],
-    *,
-    workers: int,
-) -> Iterator[tuple[RawSample, Prepared | images.BrokenImage]]:
-    """Each sample with its result, in the samples' order, computed by `workers` threads (0: right here)."""
-    if not workers:
-        for sample in samples:
-            yield sample, function(sample)
-        return
-    pending: deque[tuple[RawSample, Future[Prepared | images.BrokenImage]]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-        try:
-            for sample in samples:
-                pending.append((sample, pool.submit(function, sample)))
-                if len(pending) > 32 * workers:
-                    first, future = pending.popleft()
-                    yield first, future.result()
-            while pending:
-                first, future = pending.popleft()
-                yield first, future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _chunks(rows: Iterator[Prepared], size: int) -> Iterator[list[Prepared]]:
-    while len(chunk := list(islice(rows, size))) == size:
-        yield chunk
 
 
 def collate(rows: list[Prepared]) -> Batch:
@@ -333,20 +457,41 @@ def collate(rows: list[Prepared]) -> Batch:
     )
 
 
-def add_triples(batch: Batch, triples: list[Prepared]) -> Batch:
-    """The batch with these triples and their images beside its pairs."""
-    beside = torch.stack([row.image_3HW for row in triples])
-    return Batch(
-        keys=batch.keys,
-        image_M3HW=torch.cat([batch.image_M3HW, beside]),
-        text_BL=batch.text_BL,
-        num_pairs=batch.num_pairs,
-        image_view_B3HW=batch.image_view_B3HW,
-        text_view_BL=batch.text_view_BL,
-        triple_rows_T=torch.arange(len(triples)) + batch.num_pairs,
-        positive_TL=_stack([row.positive_L for row in triples]),
-        negative_TL=_stack([row.negative_L for row in triples]),
+def join(batches: list[Batch], *, beside: Batch | None = None) -> Batch:
+    """The rows of several batches as one, and the images and triples of another beside its pairs."""
+    joined = batches[0]
+    if len(batches) > 1:
+        starts = [0]
+        for batch in batches[:-1]:
+            starts.append(starts[-1] + batch.num_pairs)
+        rows = [
+            batch.triple_rows_T + start
+            for start, batch in zip(starts, batches, strict=True)
+            if batch.triple_rows_T is not None
+        ]
+        tensors = {name: _cat([getattr(batch, name) for batch in batches]) for name in _TENSORS}
+        joined = Batch(
+            keys=tuple(key for batch in batches for key in batch.keys),
+            num_pairs=sum(batch.num_pairs for batch in batches),
+            **tensors | {"triple_rows_T": torch.cat(rows) if rows else None},
+        )
+    if beside is None:
+        return joined
+    return replace(
+        joined,
+        image_M3HW=torch.cat([joined.image_M3HW, beside.image_M3HW]),
+        triple_rows_T=torch.arange(beside.num_pairs) + joined.num_pairs,
+        positive_TL=beside.positive_TL,
+        negative_TL=beside.negative_TL,
     )
+
+
+_TENSORS = tuple(each.name for each in fields(Batch) if each.name not in ("keys", "num_pairs"))
+
+
+def _cat(tensors: list[Tensor | None]) -> Any:
+    present = [tensor for tensor in tensors if tensor is not None]
+    return torch.cat(present) if present else None
 
 
 def _stack(tensors: list[Tensor | None]) -> Tensor | None:

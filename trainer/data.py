@@ -1,22 +1,32 @@
 """Shards to samples: finds the shards, reads their members within limits, and knows which samples can be used.
 
-The first stage of training: `index_shards` makes one pass without decoding an image; `batches` then streams the
-same shards in a seeded order. The pipeline's reader reads the members and says where a sample begins, webdataset
-groups them; members other than images, captions, JSON and class labels are never read, so a pickle in a shard stays
-bytes on the disk. WDS_SECURE is set for whatever else uses webdataset.
+The first stage of training: `index_shards` makes one pass without decoding an image and remembers where each sample
+stands; `batches` then reads any of them, in a seeded order, from any process (`SampleReader`). The pipeline's reader
+reads the members and says where a sample begins, webdataset groups them; members other than images, captions, JSON
+and class labels are never read, so a pickle in a shard stays bytes on the disk. WDS_SECURE is set for whatever else
+uses webdataset.
 """
 
 import json
 import os
-from collections import Counter
+from array import array
+from bisect import bisect_right
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pipeline.errors import UserError
-from pipeline.storage import BROKEN_SHARD, IMAGE_EXTENSIONS, MAX_NAMED_FAULTS, find_files, read_members
+from pipeline.storage import (
+    BROKEN_SHARD,
+    IMAGE_EXTENSIONS,
+    MAX_NAMED_FAULTS,
+    TarMember,
+    find_files,
+    read_members,
+)
 from trainer.records import clean_text, has_triple, views_of
 
 READ_EXTENSIONS = (*IMAGE_EXTENSIONS, "txt", "json", "cls")
@@ -24,6 +34,14 @@ READ_EXTENSIONS = (*IMAGE_EXTENSIONS, "txt", "json", "cls")
 NO_IMAGE = "no_image"
 NO_CAPTION = "no_caption"
 BAD_JSON = "bad_json"
+
+NOWHERE: Final = -1
+"""The place of a member that a sample does not have, or that stands in a compressed or remote tar."""
+_PLACES: Final = 6
+"""Numbers for each sample: offset and size of its image, its text, its JSON."""
+_OPEN_SHARDS: Final = 64
+_WHOLE_SHARDS: Final = 3
+"""As many as a buffer of shuffled samples usually reaches into."""
 
 
 class Skipped:
@@ -77,6 +95,14 @@ class ShardIndex:
     num_without_views: int
     """Samples that have no augmented caption stored."""
     skipped: Skipped
+    starts: tuple[int, ...]
+    """Of each shard, which of `keys` is its first."""
+    places: "array[int]"
+    """Where the samples stand in their files: six numbers for each."""
+
+    def shard_of(self, position: int) -> int:
+        """The number of the shard that holds the sample of that position in `keys`."""
+        return bisect_right(self.starts, position) - 1
 
 
 def find_shards(pattern: str) -> tuple[Path, ...]:
@@ -101,7 +127,7 @@ def _shards_in(folder: Path) -> list[Path]:
 def _members(shard: Path, reads: Callable[[str], bool], skipped: Skipped) -> Iterator[dict[str, Any]]:
     """The shard's members as webdataset's grouping takes them, {} between two samples.
 
-    Those not asked for come as empty bytes, those that cannot be read as None.
+    Those that cannot be read come as None, those not asked for without their bytes.
     """
 
     def wants(extension: str) -> bool:
@@ -113,7 +139,7 @@ def _members(shard: Path, reads: Callable[[str], bool], skipped: Skipped) -> Ite
     for member in read_members(shard, wants=wants, report=report):
         if member.starts_sample:
             yield {}
-        data = (member.data or b"") if member.readable else None
+        data = member if member.readable else None
         yield {"fname": f"{member.key}.{member.extension}", "data": data, "__url__": str(shard)}
 
 
@@ -150,9 +176,9 @@ def read_shard(shard: Path, *, skipped: Skipped, images: Path | None = None) -> 
     """
     for group in _joined(shard, images, lambda _: True, skipped):
         name = f"{shard}: {group['__key__']}"
-        image = next((group[extension] for extension in IMAGE_EXTENSIONS if extension in group), None)
-        record = _parse_record(group.get("json"), name, skipped)
-        caption = _caption(group, record)
+        image = _image_of(group)
+        record = _parse_record(_bytes_of(group, "json"), name, skipped)
+        caption = _caption(_bytes_of(group, "txt"), record)
         if image is None:
             skipped.add(NO_IMAGE, name)
         elif not caption:
@@ -161,11 +187,20 @@ def read_shard(shard: Path, *, skipped: Skipped, images: Path | None = None) -> 
             yield RawSample(
                 key=group["__key__"],
                 shard=str(shard),
-                image=image,
+                image=image.data or b"",
                 caption=caption,
                 record=record,
-                label=_label(group.get("cls")),
+                label=_label(_bytes_of(group, "cls")),
             )
+
+
+def _image_of(group: dict[str, Any]) -> TarMember | None:
+    return next((group[extension] for extension in IMAGE_EXTENSIONS if extension in group), None)
+
+
+def _bytes_of(group: dict[str, Any], extension: str) -> bytes | None:
+    member: TarMember | None = group.get(extension)
+    return None if member is None else member.data
 
 
 def index_shards(shards: tuple[Path, ...], *, image_shards: tuple[Path, ...] = ()) -> ShardIndex:
@@ -183,16 +218,21 @@ def index_shards(shards: tuple[Path, ...], *, image_shards: tuple[Path, ...] = (
     keys: list[str] = []
     triple_keys: list[str] = []
     num_without_views = 0
+    starts: list[int] = []
+    places = array("q")
     for shard, images in zip(shards, beside, strict=True):
+        starts.append(len(keys))
         for group in _joined(shard, images, lambda extension: extension not in IMAGE_EXTENSIONS, skipped):
             key, name = group["__key__"], f"{shard}: {group['__key__']}"
-            record = _parse_record(group.get("json"), name, skipped)
-            if not any(extension in group for extension in IMAGE_EXTENSIONS):
+            record = _parse_record(_bytes_of(group, "json"), name, skipped)
+            image = _image_of(group)
+            if image is None:
                 skipped.add(NO_IMAGE, name)
-            elif not _caption(group, record):
+            elif not _caption(_bytes_of(group, "txt"), record):
                 skipped.add(NO_CAPTION, name)
             else:
                 keys.append(key)
+                places.extend(chain.from_iterable(map(_place, (image, group.get("txt"), group.get("json")))))
                 triple_keys += [key] if has_triple(record) else []
                 num_without_views += not views_of(record)
     _check_index(shards, keys, skipped)
@@ -203,7 +243,76 @@ def index_shards(shards: tuple[Path, ...], *, image_shards: tuple[Path, ...] = (
         triple_keys=tuple(triple_keys),
         num_without_views=num_without_views,
         skipped=skipped,
+        starts=tuple(starts),
+        places=places,
     )
+
+
+def _place(member: TarMember | None) -> tuple[int, int]:
+    if member is None:
+        return NOWHERE, 0
+    return (NOWHERE if member.offset is None else member.offset), member.size
+
+
+class SampleReader:
+    """Reads any sample of an index, in any order, from where the index found it.
+
+    A shard without places (compressed, remote) is read as a whole, and kept while the last few are asked for.
+    """
+
+    def __init__(self, index: ShardIndex) -> None:
+        self.index = index
+        self._files: OrderedDict[Path, int] = OrderedDict()
+        self._whole: OrderedDict[int, list[RawSample]] = OrderedDict()
+
+    def read(self, position: int) -> RawSample:
+        """The sample of that position in `index.keys`, without its label."""
+        index = self.index
+        number = index.shard_of(position)
+        shard = index.shards[number]
+        image_shard = index.image_shards[number] or shard
+        places = index.places[position * _PLACES : (position + 1) * _PLACES]
+        pairs = tuple(zip(places[::2], places[1::2], strict=True))
+        if any(offset == NOWHERE and size for offset, size in pairs):
+            return self._from_whole(number, position - index.starts[number])
+        image = self._bytes(image_shard, *pairs[0]) or b""
+        text, data = (self._bytes(shard, *pair) for pair in pairs[1:])
+        record = _parse_record(data, index.keys[position], Skipped())  # the index has counted what is wrong
+        return RawSample(
+            key=index.keys[position],
+            shard=str(shard),
+            image=image,
+            caption=_caption(text, record),
+            record=record,
+            label=None,
+        )
+
+    def _bytes(self, shard: Path, offset: int, size: int) -> bytes | None:
+        if offset == NOWHERE:
+            return None
+        if shard not in self._files:
+            if len(self._files) == _OPEN_SHARDS:
+                os.close(self._files.popitem(last=False)[1])
+            try:
+                self._files[shard] = os.open(shard, os.O_RDONLY)
+            except OSError as error:
+                raise UserError(f"{shard} cannot be read: {error.strerror or error}") from None
+        self._files.move_to_end(shard)
+        return os.pread(self._files[shard], size, offset)  # workers share the file, but not a place in it
+
+    def __del__(self) -> None:
+        while self._files:
+            os.close(self._files.popitem()[1])
+
+    def _from_whole(self, number: int, row: int) -> RawSample:
+        if number not in self._whole:
+            if len(self._whole) == _WHOLE_SHARDS:
+                self._whole.popitem(last=False)
+            images = self.index.image_shards[number]
+            found = read_shard(self.index.shards[number], skipped=Skipped(), images=images)
+            self._whole[number] = list(found)
+        self._whole.move_to_end(number)
+        return self._whole[number][row]
 
 
 def read_captions(index: ShardIndex) -> Iterator[tuple[str, str]]:
@@ -212,8 +321,8 @@ def read_captions(index: ShardIndex) -> Iterator[tuple[str, str]]:
     for shard, images in zip(index.shards, index.image_shards, strict=True):
         for group in _joined(shard, images, lambda extension: extension not in IMAGE_EXTENSIONS, ignored):
             if group["__key__"] in usable:
-                record = _parse_record(group.get("json"), group["__key__"], ignored)
-                yield group["__key__"], _caption(group, record)
+                record = _parse_record(_bytes_of(group, "json"), group["__key__"], ignored)
+                yield group["__key__"], _caption(_bytes_of(group, "txt"), record)
 
 
 def _check_index(shards: tuple[Path, ...], keys: list[str], skipped: Skipped) -> None:
@@ -246,10 +355,8 @@ def _parse_record(data: bytes | None, name: str, skipped: Skipped) -> dict[str, 
     return {}
 
 
-def _caption(group: dict[str, Any], record: dict[str, Any]) -> str:
-    return clean_text(
-        str(group["txt"], "utf-8", errors="replace") if "txt" in group else record.get("caption")
-    )
+def _caption(text: bytes | None, record: dict[str, Any]) -> str:
+    return clean_text(record.get("caption") if text is None else str(text, "utf-8", errors="replace"))
 
 
 def _label(data: bytes | None) -> int | None:

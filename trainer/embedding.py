@@ -6,16 +6,17 @@ Stands between `model` and everything that compares embeddings: the defences, th
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.errors import UserError
 from trainer.batches import Batch
 from trainer.model import ClipModel, encode_text
+from trainer.ranks import Ranks
 
 Normalise = Callable[[Tensor], Tensor]
 
@@ -83,9 +84,39 @@ def encode(
         triple_image_TD=triple_image_TD,
         positive_TD=positive_TD,
         negative_TD=negative_TD,
-        scale=model.logit_scale.exp(),
-        bias=getattr(model, "logit_bias", None),
+        **_scale_and_bias(model, used=texts),
     )
+
+
+def _scale_and_bias(model: Any, *, used: bool) -> dict[str, Any]:
+    """What turns similarities into logits; outside the gradient where no loss is over logits."""
+    scale, bias = model.logit_scale.exp(), getattr(model, "logit_bias", None)
+    if used:
+        return {"scale": scale, "bias": bias}
+    return {"scale": scale.detach(), "bias": None if bias is None else bias.detach()}
+
+
+class Towers(nn.Module):
+    """`encode` as the forward of a module, which is what DDP can stand around."""
+
+    def __init__(self, clip: ClipModel) -> None:
+        super().__init__()
+        self.model, self.normalise = clip.model, clip.normalise
+
+    def forward(self, batch: Batch, *, pixels_N3HW: Tensor | None = None, texts: bool = True) -> Embeddings:
+        """The batch's embeddings."""
+        return encode(self.model, batch, normalise=self.normalise, pixels_N3HW=pixels_N3HW, texts=texts)
+
+
+def gather(found: Embeddings, ranks: Ranks) -> Embeddings:
+    """The embeddings of all processes as one process with the whole batch would have them, gradients included."""
+    if ranks.world == 1:
+        return found
+    none_0D = found.image_BD[:0]
+    rows = {name: getattr(found, name) for name in Embeddings.__slots__ if name.endswith("D")}
+    gathered = ranks.gather_all({name: none_0D if part is None else part for name, part in rows.items()})
+    present: dict[str, Any] = {name: part if len(part) else None for name, part in gathered.items()}
+    return replace(found, **present)
 
 
 class Teacher:

@@ -9,9 +9,11 @@ import random
 import warnings
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
+from torch.nn import functional
 
 from pipeline.storage import MAX_PIXELS
 from trainer import torchvision_shim  # noqa: F401
@@ -75,11 +77,35 @@ def resize(
     if mode == "random-crop":
         assert rng is not None
         return image.resize((size, size), resampling, box=_random_box(image.size, rng))
-    scale = size / min(image.size)
-    width, height = (max(size, round(side * scale)) for side in image.size)
+    width, height = _around(image.size, size)
     image = image.resize((width, height), resampling)
     left, top = round((width - size) / 2), round((height - size) / 2)
     return image.crop((left, top, left + size, top + size))
+
+
+def square_pixels(
+    image: Image.Image,
+    size: int,
+    *,
+    mode: ResizeMode = "shortest",
+    interpolation: Interpolation = "bicubic",
+    rng: random.Random | None = None,
+) -> Tensor:
+    """`resize` as uint8 (3, size, size), three times as fast, by torch's kernels: equal but for roundings."""
+    if image.size == (size, size) or mode == "random-crop":
+        return to_tensor(resize(image, size, mode=mode, interpolation=interpolation, rng=rng))
+    width, height = (size, size) if mode == "squash" else _around(image.size, size)
+    image_1HW3 = torch.from_numpy(np.array(image))[None]
+    pixels_13HW = functional.interpolate(
+        image_1HW3.permute(0, 3, 1, 2), (height, width), mode=interpolation, antialias=True
+    )
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return pixels_13HW[0, :, top : top + size, left : left + size].contiguous()
+
+
+def _around(sides: tuple[int, int], size: int) -> tuple[int, ...]:
+    """Width and height of an image whose shorter side becomes `size`."""
+    return tuple(max(size, round(side * (size / min(sides)))) for side in sides)
 
 
 def _random_box(size: tuple[int, int], rng: random.Random) -> tuple[float, float, float, float]:

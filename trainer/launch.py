@@ -3,7 +3,9 @@
 import hashlib
 import platform
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from trainer.data import ShardIndex, find_shards, index_shards
 from trainer.defences import build_defence, learning_rate_for, name_of
 from trainer.defences.defence import Setting
 from trainer.defences.ft import FtOptions
+from trainer.devices import find_device
 from trainer.log import say
 from trainer.model import ClipModel, ModelChoice
 from trainer.optim import OptimOptions
@@ -30,8 +33,10 @@ from trainer.poisoning import (
     plan_for,
     write_poisoned_list,
 )
+from trainer.preflight import look, rehearse
+from trainer.ranks import ONE, Ranks, join_ranks, leave_ranks
 from trainer.run_folder import check_folder, check_options
-from trainer.train import TrainOptions, train
+from trainer.train import TrainOptions, prepare, train
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +59,12 @@ def defend(
     options: TrainOptions,
     out: Path,
     resume: bool = False,
+    dry_run: bool = False,
 ) -> dict[str, Any]:
     """Fine-tunes the model so that a backdoor is forgotten, and returns the run's summary, as in `out/summary.json`.
 
-    `defence` is the options of one of `trainer.defences.DEFENCES`.
+    `defence` is the options of one of `trainer.defences.DEFENCES`. `dry_run` stops after a few steps that are thrown
+    away, having said what the run will need; its summary is empty.
 
     Raises:
         UserError: Weights, shards, options or a folder that cannot be used.
@@ -73,6 +80,7 @@ def defend(
         options=options,
         out=out,
         resume=resume,
+        dry_run=dry_run,
     )
 
 
@@ -118,13 +126,16 @@ def _start(
     out: Path,
     resume: bool,
     poison: PoisonOptions | None = None,
+    dry_run: bool = False,
 ) -> dict[str, Any]:
     check_folder(out, resume=resume)
+    ranks = join_ranks(cuda=find_device(options.device).type == "cuda")
     clip = model.load(seed=batches.seed)
     image_shards = () if source.image_shards is None else find_shards(source.image_shards)
     index = index_shards(find_shards(source.shards), image_shards=image_shards)
     built = build_defence(
-        defence, Setting(clip=clip, seed=batches.seed, images_vary=batches.resize == "random-crop")
+        defence,
+        Setting(clip=clip, seed=batches.seed, images_vary=batches.resize == "random-crop", ranks=ranks),
     )
     check_samples(index, built.needs, batches)
     if optim.lr is None:
@@ -155,18 +166,45 @@ def _start(
         record = check_options(
             out, record, defaults={name: asdict(type(group)()) for name, group in groups.items()}
         )
-    with hold(out):
+    with hold(out) if ranks.is_first else nullcontext():
         if poison is not None:
-            poison_function = prepare_poison(poison, trigger, index=index, out=out)
-        stream = BatchStream(index, clip, needs=built.needs, options=batches, poison=poison_function)
+            poison_function = prepare_poison(poison, trigger, index=index, out=out, ranks=ranks)
+        stream = BatchStream(
+            index,
+            clip,
+            needs=built.needs,
+            options=batches,
+            poison=poison_function,
+            exact=command == "attack",  # as `trainer poison` stores images
+            ranks=ranks,
+        )
         say(
             f"{command}: {clip.name}, {len(index.keys)} samples in {len(index.shards)} shards, "
             f"{stream.num_triples} triples an epoch, {options.epochs} epochs of {stream.steps_per_epoch} steps"
+            + (f", {ranks.world} processes" if ranks.world > 1 else ""),
+            shown=ranks.is_first,
         )
         try:
-            return train(
-                clip, stream, built, optim=optim, options=options, out=out, record=record, resume=resume
-            )
+            learner = prepare(clip, built, optim=optim, options=options, ranks=ranks)
+            told = look(stream, learner, options=options, out=out)
+            if dry_run:
+                told = chain(told, rehearse(stream, learner, built, options=options, out=out))
+            for line in told:
+                say(line, shown=ranks.is_first)
+            summary = {}
+            if not dry_run:
+                summary = train(
+                    learner,
+                    stream,
+                    built,
+                    optim=optim,
+                    options=options,
+                    out=out,
+                    record=record,
+                    resume=resume,
+                )
+            leave_ranks()
+            return summary
         except torch.OutOfMemoryError:
             raise UserError(
                 f"the device has not enough memory for a batch of {batches.batch_size}: lower --batch-size, "
@@ -181,7 +219,9 @@ def _learning_rate(command: str, clip: ClipModel, defence: Any, model: ModelChoi
 
 
 def print_summary(summary: dict[str, Any]) -> None:
-    """What a finished run leaves to say: what it left out, and its checkpoint."""
+    """What a finished run leaves to say: what it left out, and its checkpoint; nothing of a dry run."""
+    if not summary:
+        return
     for reason, count in summary["skipped"].items():
         print(
             f"left out: {count} {reason}, the first: {summary['skipped_first'][reason][0]}", file=sys.stderr
@@ -192,9 +232,13 @@ def print_summary(summary: dict[str, Any]) -> None:
     )
 
 
-def prepare_poison(poison: PoisonOptions, trigger: Trigger, *, index: ShardIndex, out: Path) -> Poison | None:
+def prepare_poison(
+    poison: PoisonOptions, trigger: Trigger, *, index: ShardIndex, out: Path, ranks: Ranks = ONE
+) -> Poison | None:
     """The poison function, None at rate 0; writes poisoned.json and the trigger into `out`."""
     captions = plan_for(index, poison, trigger)
+    if not ranks.is_first:
+        return build_poison(trigger, captions) if captions else None
     write_poisoned_list(out, captions, target=poison.target)
     if not captions:
         return None

@@ -1,6 +1,7 @@
 """What a run tells: `metrics.jsonl` for programs, a progress bar or plain lines on stderr for people."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -13,15 +14,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 SECONDS_BETWEEN_LINES = 30.0
 
 
-def say(text: str) -> None:
-    """One line for people, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+def say(text: str, *, shown: bool = True) -> None:
+    """One line for people, on stderr; not `shown` by a process that does not speak for all."""
+    if shown:
+        print(text, file=sys.stderr, flush=True)
 
 
 class MetricsFile:
     """Appends one JSON object a line; continuing a run first drops the lines after the step it continues from."""
 
-    def __init__(self, path: Path, *, continue_from: int = 0) -> None:
+    def __init__(self, path: Path | None, *, continue_from: int = 0) -> None:
+        """Without a path, of a process that does not write, lines go nowhere."""
+        path = Path(os.devnull) if path is None else path
         kept = _lines_up_to(path, continue_from) if continue_from and path.exists() else []
         self._file = path.open("w", encoding="utf-8")
         self._file.writelines(kept)
@@ -48,16 +52,55 @@ def _lines_up_to(path: Path, step: int) -> list[str]:
     return kept
 
 
+class Stopwatch:
+    """How many samples a second since it was last asked, and which share of the time was spent waiting for them."""
+
+    def __init__(self) -> None:
+        self._begun = self._mark = time.perf_counter()
+        self._waited, self._samples = 0.0, 0
+
+    def arrived(self) -> None:
+        """A batch is there."""
+        self._waited += time.perf_counter() - self._mark
+
+    def done(self, samples: int) -> None:
+        """Its step is done; the wait for the next one begins."""
+        self._samples += samples
+        self._mark = time.perf_counter()
+
+    def read(self) -> dict[str, float]:
+        """`samples_per_second` and `data_wait` (0 to 1) since the last reading."""
+        seconds = max(time.perf_counter() - self._begun, 1e-9)
+        told = {
+            "samples_per_second": round(self._samples / seconds, 2),
+            "data_wait": round(self._waited / seconds, 4),
+        }
+        self._begun, self._waited, self._samples = time.perf_counter(), 0.0, 0
+        return told
+
+
+def duration(seconds: float) -> str:
+    """`2 d 3 h`, `3 h 20 min`, `12 min`, `40 s`."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{round(seconds)} s"
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
 class ProgressReport:
     """A bar on a terminal; elsewhere a line now and then."""
 
-    def __init__(self, total_steps: int, *, done: int = 0, title: str = "train") -> None:
+    def __init__(self, total_steps: int, *, done: int = 0, title: str = "train", shown: bool = True) -> None:
         self._total, self._done, self._title, self._last_line = total_steps, done, title, time.monotonic()
-        console = Console(stderr=True)
+        self._begun, self._before = time.monotonic(), done
+        self._shown, console = shown, Console(stderr=True)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._bar = (
             Progress(*columns, TextColumn("{task.fields[told]}"), console=console)
-            if console.is_terminal
+            if console.is_terminal and shown
             else None
         )
         if self._bar is not None:
@@ -79,6 +122,10 @@ class ProgressReport:
         self._done += 1
         if self._bar is not None:
             self._bar.update(self._task, advance=1, told=told)
-        elif self._done == self._total or time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
+        elif self._shown and (
+            self._done == self._total or time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES
+        ):
             self._last_line = time.monotonic()
-            say(f"{self._title}: step {self._done} of {self._total}, {told}")
+            each = (self._last_line - self._begun) / (self._done - self._before)
+            left = duration(each * (self._total - self._done))
+            say(f"{self._title}: step {self._done} of {self._total}, {told}, {left} left")

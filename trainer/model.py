@@ -72,6 +72,11 @@ class ClipModel:
         """Whether the model has a bias for its logits, as SigLIP's sigmoid loss trains it."""
         return getattr(self.model, "logit_bias", None) is not None
 
+    @property
+    def plain(self) -> bool:
+        """Whether it is CLIP's own two towers, all of whose weights take part in both embeddings."""
+        return isinstance(self.model, open_clip.CLIP)
+
     def resize(self, image: Image.Image) -> Tensor:
         """An image as the model's pixels for evaluation: uint8 (3, image_size, image_size)."""
         return images.to_tensor(

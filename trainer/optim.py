@@ -58,7 +58,7 @@ def build_optimizer(model: nn.Module, options: OptimOptions) -> torch.optim.Adam
         {"params": [p for name, p in named if not decays(name, p)], "weight_decay": 0.0},
     ]
     betas = (options.beta1, options.beta2)
-    return torch.optim.AdamW(groups, lr=options.lr or 0.0, betas=betas, eps=options.eps)
+    return torch.optim.AdamW(groups, lr=options.lr or 0.0, betas=betas, eps=options.eps, fused=True)
 
 
 def learning_rate(step: int, *, total_steps: int, options: OptimOptions) -> float:

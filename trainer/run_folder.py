@@ -9,6 +9,8 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,12 @@ from pipeline.errors import UserError
 from pipeline.storage import write_json
 from trainer import checkpoint as checkpoints
 from trainer.batches import BatchStream
+from trainer.data import Skipped
 from trainer.defences.defence import Defence
 from trainer.learner import Learner
 from trainer.log import say
 from trainer.model import ClipModel, open_clip_config
+from trainer.ranks import Ranks
 
 FREE_OPTIONS = ("workers", "log_every", "save_every")
 """A resumed run may have others: they change no weight."""
@@ -75,6 +79,15 @@ def _same(before: Any, now: Any, defaults: Mapping[str, Any]) -> bool:
     return all(before.get(name, defaults.get(name)) == now.get(name) for name in {*before, *now})
 
 
+def begin(out: Path, record: Mapping[str, Any], *, resume: bool, ranks: Ranks) -> str:
+    """`write_options`, by the first of the processes; all get the sha256."""
+    digest = ""
+    if ranks.is_first:
+        (out / "checkpoints").mkdir(parents=True, exist_ok=True)
+        digest = write_options(out, record, resume=resume)
+    return str(ranks.collect(digest)[0])
+
+
 def write_options(out: Path, record: Mapping[str, Any], *, resume: bool) -> str:
     """Writes options.json and gives its sha256; where `resume`, it stays as it was and must agree with `record`."""
     check_folder(out, resume=resume)
@@ -119,7 +132,12 @@ def save_run(
     metadata: Mapping[str, str],
     storage: checkpoints.Storage,
 ) -> None:
-    """Saves the state to continue from, and at an epoch's end the weights as `epoch_N.safetensors`."""
+    """Saves the state to continue from, and at an epoch's end the weights as `epoch_N.safetensors`.
+
+    Of several processes the first does it: all have the same.
+    """
+    if not learner.ranks.is_first:
+        return
     clip = learner.clip
     if run.step_in_epoch == 0 and run.epoch:
         told = weights_metadata(clip, run, metadata)
@@ -184,7 +202,16 @@ def weights_metadata(clip: ClipModel, run: Run, metadata: Mapping[str, str]) -> 
 def finish(
     clip: ClipModel, stream: BatchStream, out: Path, *, run: Run, metadata: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Writes `model/` and `summary.json`."""
+    """Writes `model/` and `summary.json`; the summary."""
+    ranks = stream.ranks
+    faults = reduce(or_, ranks.collect(stream.skipped), Skipped())
+    summary = _write_final(clip, stream, out, faults, run=run, metadata=metadata) if ranks.is_first else {}
+    return dict(ranks.collect(summary)[0])
+
+
+def _write_final(
+    clip: ClipModel, stream: BatchStream, out: Path, faults: Skipped, *, run: Run, metadata: Mapping[str, str]
+) -> dict[str, Any]:
     final = out / checkpoints.FINAL_FOLDER
     final.mkdir(exist_ok=True)
     weights = final / checkpoints.FINAL_WEIGHTS
@@ -196,7 +223,7 @@ def finish(
         shutil.copyfile(last, weights)
     write_json(final / checkpoints.FINAL_CONFIG, open_clip_config(clip))
     clip.model.to("cpu").eval()
-    skipped = stream.index.skipped | stream.skipped
+    skipped = stream.index.skipped | faults
     summary = {
         "checkpoint": str(weights),
         "weights_sha256": checkpoints.hash_weights(checkpoints.read_weights(weights).state_dict),

@@ -6,30 +6,37 @@ a run ends with the same weights as one that was never stopped (on the CPU, with
 """
 
 import math
+import resource
+import sys
 import time
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import torch
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
+from pipeline.storage import write_json
 from trainer.batches import Batch, BatchStream
 from trainer.checkpoint import Storage
 from trainer.defences.defence import Defence
 from trainer.devices import Precision
-from trainer.embedding import Embeddings, encode
+from trainer.embedding import Embeddings, gather
 from trainer.interrupt import StopRequest
-from trainer.learner import build_learner, update
-from trainer.log import MetricsFile, ProgressReport, say
+from trainer.learner import Learner, build_learner, update
+from trainer.log import MetricsFile, ProgressReport, Stopwatch, say
 from trainer.losses import total_loss
 from trainer.model import ClipModel
 from trainer.optim import OptimOptions, learning_rate
-from trainer.run_folder import Run, finish, load_run, save_run, write_options
+from trainer.ranks import ONE, Ranks, is_of_a_lost_process
+from trainer.run_folder import Run, begin, finish, load_run, save_run
 
-BatchNorm = Literal["train", "frozen"]
+FAILED_BATCH = "failed_batch.json"
+BatchNorm = Literal["train", "frozen", "sync"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +52,14 @@ class TrainOptions:
     lock_text: bool = False
     """The text tower keeps its weights: only images move."""
     batch_norm: BatchNorm = "train"
-    """Of a ResNet: train, each batch's own statistics; frozen, the running ones, which are kept."""
+    """Of a ResNet: train, each batch's own statistics, with several processes each one's part of it; sync, the whole
+    batch's (GPUs); frozen, the running ones, which are kept."""
+    parts: int = 1
+    """Parts in which a batch is embedded, twice, where memory is short; the losses stay those of the whole batch."""
+    grad_checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them: less memory, a third more time."""
+    compile: bool = False
+    """Have torch compile the image tower: minutes at the start, faster steps on a GPU."""
     storage: Storage = "fp32"
     """How checkpoints' weights are stored; fp16 halves the file."""
     save_every: int | None = None
@@ -54,7 +68,7 @@ class TrainOptions:
     """Steps between lines in metrics.jsonl."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "save_every", "log_every"):
+        for name in ("epochs", "save_every", "log_every", "parts"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name} must be at least 1, not {value}")
@@ -69,8 +83,27 @@ class TrainOptions:
                 )
 
 
+def prepare(
+    clip: ClipModel, defence: Defence, *, optim: OptimOptions, options: TrainOptions, ranks: Ranks = ONE
+) -> Learner:
+    """The model on its device, with all that trains it."""
+    return build_learner(
+        clip,
+        optim=optim,
+        device=options.device,
+        precision=options.precision,
+        lock_text=options.lock_text,
+        texts=defence.needs.texts,
+        sync_batch_norm=options.batch_norm == "sync",
+        parts=options.parts,
+        grad_checkpointing=options.grad_checkpointing,
+        compiled=options.compile,
+        ranks=ranks,
+    )
+
+
 def train(
-    clip: ClipModel,
+    learner: Learner,
     stream: BatchStream,
     defence: Defence,
     *,
@@ -80,68 +113,118 @@ def train(
     record: Mapping[str, Any],
     resume: bool = False,
 ) -> dict[str, Any]:
-    """Trains `clip.model` in place and returns the summary that it also writes to `out/summary.json`.
+    """Trains `learner.clip.model` in place and returns the summary that it also writes to `out/summary.json`.
 
     `record` is what the run was started with: it goes to options.json, and continuing with another is refused.
     UserError for a loss that is no number. Asked to stop (Ctrl-C), it ends its step, saves, raises KeyboardInterrupt.
+    Of several processes the first writes; all give the same summary.
     """
-    learner = build_learner(
-        clip,
-        optim=optim,
-        device=options.device,
-        precision=options.precision,
-        lock_text=options.lock_text,
-    )
+    clip, ranks = learner.clip, learner.ranks
     folder = out / "checkpoints"
-    folder.mkdir(parents=True, exist_ok=True)
-    digest = write_options(out, record, resume=resume)
+    digest = begin(out, record, resume=resume, ranks=ranks)
     run = load_run(folder, learner, defence, digest=digest) if resume else Run()
     if run.step == 0:
         with learner.autocast():
             defence.prepare(batch.to(learner.device) for batch in stream.again().epoch(0))
     metadata = {"options_sha256": digest, "shards_sha256": str(record.get("shards_sha256", ""))}
     total_steps = stream.steps_per_epoch * options.epochs
-    needs = defence.needs
-    metrics = MetricsFile(out / "metrics.jsonl", continue_from=run.step)
-    with StopRequest() as stop, ProgressReport(total_steps, done=run.step) as progress, closing(metrics):
+    save = partial(save_run, folder, learner, defence, metadata=metadata, storage=options.storage)
+    metrics = MetricsFile(out / "metrics.jsonl" if ranks.is_first else None, continue_from=run.step)
+    clock, pace = Stopwatch(), dict[str, float]()
+    progress = ProgressReport(total_steps, done=run.step, shown=ranks.is_first)
+    with StopRequest() as stop, progress, closing(metrics), other_processes(folder, ranks):
         while run.epoch < options.epochs:
             set_mode(clip.model, options.batch_norm)
             started = time.perf_counter()
             for host_batch in stream.epoch(run.epoch, skip=run.step_in_epoch):
+                clock.arrived()
                 lr = learning_rate(run.step, total_steps=total_steps, options=optim)
                 batch = host_batch.to(learner.device)
-                with learner.autocast():
-                    pixels = defence.pixels(batch, step=run.step)
-                    found = encode(
-                        clip.model, batch, normalise=clip.normalise, pixels_N3HW=pixels, texts=needs.texts
-                    )
-                terms = defence.terms(found)
-                loss = total_loss(terms, defence.weights)
-                check_finite(loss, terms, step=run.step, lr=lr)
+                loss, terms, found = compute_loss(learner, defence, batch, step=run.step)
+                check_finite(loss, terms, step=run.step, lr=lr, batch=batch, out=out, ranks=ranks)
                 update(learner, loss, lr=lr, max_gradient_norm=optim.max_gradient_norm)
                 run, started = _after_step(run, started), time.perf_counter()
+                clock.done(len(found.image_BD))
                 if run.step % options.log_every == 0 or run.step == total_steps:
-                    metrics.write(_metrics(run, loss, terms, found=found, lr=lr, batch=batch))
-                progress.advance(f"loss {float(loss.detach()):.3f}, {run.step / run.seconds:.2f} steps/s")
-                if stop.asked or (options.save_every and run.step % options.save_every == 0):
-                    save_run(folder, learner, defence, run=run, metadata=metadata, storage=options.storage)
-                if stop.asked:
-                    say(f"stopped after step {run.step}; the same command with --resume goes on from there")
+                    pace = clock.read() | {"memory_gb": memory_gb(learner.device)}
+                    metrics.write(_metrics(run, loss, terms, found=found, lr=lr, batch=batch) | pace)
+                progress.advance(
+                    f"loss {float(loss.detach()):.3f}, {run.step / run.seconds:.2f} steps/s{in_words(pace)}"
+                )
+                asked = ranks.any(stop.asked, device=learner.device)
+                if asked or (options.save_every and run.step % options.save_every == 0):
+                    save(run=run)
+                if asked:
+                    told = f"stopped after step {run.step}; the same command with --resume goes on from there"
+                    say(told, shown=ranks.is_first)
                     raise KeyboardInterrupt
             run = _after_epoch(run)
-            save_run(folder, learner, defence, run=run, metadata=metadata, storage=options.storage)
+            save(run=run)
     return finish(clip, stream, out, run=run, metadata=metadata)
 
 
-def check_finite(loss: Tensor, terms: Mapping[str, Tensor], *, step: int, lr: float) -> None:
-    """UserError where the loss is NaN or infinite: no later step would mend it."""
+@contextmanager
+def other_processes(folder: Path, ranks: Ranks) -> Iterator[None]:
+    """UserError that says how to go on, where another process of the run has ended."""
+    try:
+        yield
+    except RuntimeError as error:
+        if ranks.world == 1 or not is_of_a_lost_process(error):
+            raise
+        state = folder / "last.state.pt"
+        saved = (
+            "the last saved state" if state.is_file() else "the start: no state was saved yet (--save-every)"
+        )
+        raise UserError(
+            f"process {ranks.rank} of {ranks.world} lost another one, which has ended; the same command with --resume "
+            f"goes on from {saved}, with any number of processes"
+        ) from None
+
+
+def compute_loss(
+    learner: Learner, defence: Defence, batch: Batch, *, step: int
+) -> tuple[Tensor, dict[str, Tensor], Embeddings]:
+    """The loss of a step, its terms, and the embeddings it is of: those of all processes."""
+    with learner.autocast():
+        pixels = defence.pixels(batch, step=step)
+        found = learner.embed(batch, pixels_N3HW=pixels, texts=defence.needs.texts)
+    found = gather(found, learner.ranks)
+    terms = defence.terms(found)
+    return total_loss(terms, defence.weights), terms, found
+
+
+def check_finite(
+    loss: Tensor, terms: Mapping[str, Tensor], *, step: int, lr: float, batch: Batch, out: Path, ranks: Ranks
+) -> None:
+    """UserError where the loss is NaN or infinite: no later step would mend it. The batch's keys are written down."""
     value = float(loss.detach())
     if not math.isfinite(value):
-        parts = ", ".join(f"{name} {float(term.detach()):.4g}" for name, term in terms.items())
+        found = {name: f"{float(term.detach()):.4g}" for name, term in terms.items()}
+        keys = [key for part in ranks.collect(batch.keys) for key in part]
+        if ranks.is_first:
+            write_json(out / FAILED_BATCH, {"step": step + 1, "terms": found, "lr": lr, "keys": keys})
+        parts = ", ".join(f"{name} {term}" for name, term in found.items())
         raise UserError(
             f"the loss became {value} at step {step + 1} ({parts}; learning rate {lr:.3g}): "
-            f"lower --lr, lengthen --warmup, or use --precision fp32; the last epoch's checkpoint is kept"
+            f"lower --lr, lengthen --warmup, or use --precision fp32; the last epoch's checkpoint is kept, "
+            f"the batch's keys are in {out / FAILED_BATCH}"
         )
+
+
+def memory_gb(device: torch.device) -> float:
+    """The most memory that was in use, in GB: the GPU's, or this process's."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 1e9, 3)
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(most * (1 if sys.platform == "darwin" else 1024) / 1e9, 3)
+
+
+def in_words(pace: Mapping[str, float]) -> str:
+    """How fast it goes, for people; nothing before it is known."""
+    if not pace:
+        return ""
+    waits = f"waits {100 * pace['data_wait']:.0f} % for data"
+    return f", {pace['samples_per_second']:.0f} samples/s, {waits}, {pace['memory_gb']:.1f} GB"
 
 
 def set_mode(model: nn.Module, batch_norm: BatchNorm) -> None:

@@ -35,7 +35,6 @@ from pipeline.caption_parser import morphology
 from pipeline.caption_parser.corpus import SourceCaption, read_all
 from pipeline.caption_parser.distillation import TrainingTexts, train
 from pipeline.caption_parser.labels import LabelledText, label
-from pipeline.caption_parser.prediction import COMMON_WORDS
 from pipeline.caption_parser.student import TrainOptions, build_student
 from pipeline.caption_parser.variants import TaggedCaption, as_web_text, collect_words, vary
 
@@ -47,6 +46,7 @@ WEIGHTS: Final = {
 NUM_VARIANTS: Final = 10
 VARIED_SHARE: Final = 0.4
 NUM_WEB_STYLE: Final = 30_000
+COMMON_WORDS: Final = "common_words.txt"
 NUM_COMMON_WORDS: Final = 8_000
 DEV_SIZE: Final = 600
 """Captions per source that choose the weights."""

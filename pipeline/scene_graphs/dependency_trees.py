@@ -5,6 +5,7 @@ Plain lists, so that a rule can be tried on a tree written by hand.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from pipeline.scene_graphs import words as known_words
 
@@ -39,7 +40,7 @@ class Tree:
         self.children = [[] for _ in self.words]
         repair(self)
         self.nouns_at = [
-            tag.startswith("NN")
+            tag[:2] == "NN"
             and word not in known_words.INDEFINITE_PRONOUNS
             and (word.isalpha() or any(character.isalpha() for character in word))
             for tag, word in zip(self.tags, self.lowers, strict=True)
@@ -119,6 +120,9 @@ class Tree:
         return found
 
 
+_MENDED: Final = frozenset(("MD", "VB", "VBP"))
+
+
 def repair(tree: Tree) -> None:
     """Mend four mistakes that parsers trained on news make in captions, in place.
 
@@ -126,7 +130,9 @@ def repair(tree: Tree) -> None:
     caption without an object is no order, but a noun. "a trash can on a sidewalk": no auxiliary, but a can.
     "performs live on stage": the verb is the first.
     """
-    for index, tag in enumerate(tree.tags):
+    for index, (tag, word) in enumerate(zip(tree.tags, tree.lowers, strict=True)):
+        if tag not in _MENDED and word != "live":
+            continue
         if tag == "MD" and index and tree.lowers[index] in ("can", "cans"):
             mend_can(tree, index)
         elif tree.lowers[index] == "live" and index and tag.startswith("VB"):

@@ -65,7 +65,7 @@ class CaptionParser:
         self._nlp, self._folder = load_pipeline(spec)
         # The recipe's pipelines run without spaCy's loop, unless the reference's rules ask for spaCy's documents.
         fast = rules == "default" and morphology.FACTORY in self._nlp.pipe_names
-        self._prediction = Prediction(self._nlp, folder=self._folder) if fast else None
+        self._prediction = Prediction(self._nlp) if fast else None
         self._reference = load_reference()
 
     def parse(self, captions: Iterable[str]) -> Iterator[SceneGraph]:

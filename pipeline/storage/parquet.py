@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.csv
 import pyarrow.parquet as pq
 
@@ -15,6 +16,8 @@ from pipeline.storage.files import write_atomically
 from pipeline.storage.remote import RemoteError, is_remote
 
 ROW_GROUP_ROWS: Final = 50_000
+MAX_ROWS_IN_MEMORY: Final = 1_000_000
+"""Of which one column is looked at as a whole: some 40 MB of keys."""
 
 
 def write_table(path: Path, table: pa.Table) -> None:
@@ -23,11 +26,11 @@ def write_table(path: Path, table: pa.Table) -> None:
         pq.write_table(table, file, compression="zstd", row_group_size=ROW_GROUP_ROWS)
 
 
-def read_table(path: Path) -> pa.Table:
-    """The table of one Parquet file; UserError where it is none, or is damaged."""
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """The table of one Parquet file, or some of its columns; UserError where it is none, or is damaged."""
     with _told(path):
         with _open(path) as file:
-            table = file.read()
+            table = file.read(columns=columns)
         table.validate(full=True)
         return table
 
@@ -194,7 +197,7 @@ def find_repeated(folder: Path, column: str) -> list[tuple[str, int, str, int]]:
     In the order of the files and rows; out of core.
     """
     files = sorted(folder.glob("*.parquet"))
-    if not files:
+    if not files or _are_distinct(files, column):
         return []
     import duckdb  # noqa: TID251
 
@@ -217,6 +220,15 @@ def find_repeated(folder: Path, column: str) -> list[tuple[str, int, str, int]]:
             raise UserError(f"{folder} cannot be read as Parquet: {first_line(error)}") from error
         real = {_plain_pattern(file): str(file) for file in files}
         return [(real.get(file, file), row, value, again) for file, row, value, again in rows]
+
+
+def _are_distinct(files: Sequence[Path], column: str) -> bool:
+    """Whether the values are few enough for memory, and each stands once: so it mostly is, and needs no DuckDB."""
+    rows = sum(map(count_rows, files))
+    if rows > MAX_ROWS_IN_MEMORY:
+        return False
+    values = pa.chunked_array([read_table(file, [column])[column].combine_chunks() for file in files])
+    return bool(pyarrow.compute.count_distinct(values).as_py() == rows)
 
 
 def _numbered_rows(files: Sequence[Path], column: str) -> pa.RecordBatchReader:

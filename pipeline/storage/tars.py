@@ -60,6 +60,10 @@ class TarMember:
     """Whether it could be read."""
     starts_sample: bool
     """Whether it is the first of its sample: members of a sample stand together, each extension once."""
+    size: int
+    """Bytes."""
+    offset: int | None
+    """The byte of the file at which its content begins; None in a compressed tar."""
 
 
 @dataclass(slots=True)
@@ -173,6 +177,8 @@ def _data_members(
             data=data,
             readable=fits and whole,
             starts_sample=starts,
+            size=member.size,
+            offset=member.offset_data if isinstance(tar.fileobj, io.BufferedReader) else None,
         )
         if not whole:
             return  # nothing stands behind it
@@ -274,19 +280,52 @@ def _has_its_end(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bool:
 
 
 class TarWriter:
-    """Writes WebDataset samples so that the same samples give the same bytes."""
+    """Writes WebDataset samples so that the same samples give the same bytes: those of Python's tarfile."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        self._tar = tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT)
+        self._file = file
+        self._size = 0
 
     def write(self, key: str, members: dict[str, bytes]) -> None:
         """Append the members `key.extension`, sorted by extension."""
+        blocks = []
         for extension in sorted(members):
-            info = tarfile.TarInfo(f"{key}.{extension}")
-            info.size = len(members[extension])
-            info.mode = 0o644
-            self._tar.addfile(info, io.BytesIO(members[extension]))
+            data = members[extension]
+            blocks += [_header(f"{key}.{extension}", len(data)), data, bytes(-len(data) % tarfile.BLOCKSIZE)]
+        self._size += self._file.write(b"".join(blocks))
 
     def close(self) -> None:
         """Write the end-of-archive blocks."""
-        self._tar.close()
+        end = 2 * tarfile.BLOCKSIZE
+        self._file.write(bytes(end + -(self._size + end) % tarfile.RECORDSIZE))
+
+
+def _member(name: str, size: int) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.size = size
+    info.mode = 0o644
+    return info
+
+
+_PLAIN: Final = _member("", 0).tobuf(tarfile.PAX_FORMAT)
+"""A header without a name, a size and their checksum."""
+_SIZE_AT: Final = 124
+_SUM_AT: Final = 148
+_PLAIN_SUM: Final = sum(_PLAIN) - sum(_PLAIN[_SUM_AT : _SUM_AT + 8]) + 8 * ord(" ") - 11 * ord("0")
+"""Of the bytes beside name and size; the checksum itself counts as blanks."""
+
+
+def _header(name: str, size: int) -> bytes:
+    """The blocks before a member's data; put together for plain names, since tarfile takes ten times as long."""
+    if len(name) > tarfile.LENGTH_NAME or not name.isascii() or "\0" in name or size >= 8**11:
+        return _member(name, size).tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+    start, digits = name.encode(), b"%011o" % size
+    checksum = _PLAIN_SUM + sum(start) + sum(digits)
+    return b"%b%b%b\0%b%06o\0%b" % (
+        start.ljust(tarfile.LENGTH_NAME, b"\0"),
+        _PLAIN[tarfile.LENGTH_NAME : _SIZE_AT],
+        digits,
+        _PLAIN[_SIZE_AT + 12 : _SUM_AT],
+        checksum,
+        _PLAIN[_SUM_AT + 7 :],
+    )

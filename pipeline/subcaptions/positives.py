@@ -175,11 +175,12 @@ class _Drafting:
         """A slot that draws from what contrasts with the attribute or makes no sense of the noun."""
         lexicon = self._lexicons.attributes
         word = text.lower()
-        possible = lexicon.possible(noun)
-        if word not in OF_ANYBODY and self._is_person(noun):
+        possible, person = lexicon.possible(noun), self._is_person(noun)
+        if word not in OF_ANYBODY and person:
             possible |= self._pools.of_anybody
         contrasts = lexicon.contrasts(word) or lexicon.contrasts(lemma)
-        pool = self._pools.attributes.without(possible & ~contrasts if contrasts else possible)
+        ruled_out = possible & ~contrasts if contrasts else possible
+        pool = self._pools.attributes.without(ruled_out | (self._pools.of_nobody if person else 0))
         place = None if self._likely is None else self._likely.attribute_place(noun, pool)
         return Slot(start, text, pool, near=self._near and lexicon.near(word), place=place)
 

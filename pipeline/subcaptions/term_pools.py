@@ -27,6 +27,7 @@ MIN_PHRASES: Final = 25
 USUAL_PREPOSITIONS: Final = WordLists.beside(__file__).word_set("usual_prepositions.txt")
 POSTURES: Final = frozenset(WordLists.beside(inflection.__file__).sections("motions.txt")["posture"])
 OF_ANYBODY: Final = WordLists.beside(__file__).word_set("of_anybody.txt")
+OF_NOBODY: Final = WordLists.beside(__file__).word_set("of_nobody.txt")
 MAX_KEPT: Final = 20_000
 """Originals whose place a pool remembers."""
 MAX_POOLS: Final = 2_000
@@ -47,12 +48,21 @@ class Pool:
 
     __slots__ = ("_centres", "_entries", "_padded", "_places", "_without", "bands", "keeps_band", "lexicon")
 
-    def __init__(self, lexicon: str, bands: Sequence[Sequence[Entry]], *, keeps_band: bool = True) -> None:
+    def __init__(
+        self,
+        lexicon: str,
+        bands: Sequence[Sequence[Entry]],
+        *,
+        keeps_band: bool = True,
+        are_sorted: bool = False,
+    ) -> None:
         self.lexicon = lexicon
         self.keeps_band = keeps_band
         """Whether a draw that is refused is made again in its band: not where some bands hold a dozen terms."""
         self.bands = tuple(
-            tuple(sorted(band, key=lambda entry: (_size(entry[1]), entry[1]))) for band in bands if band
+            tuple(band if are_sorted else sorted(band, key=lambda entry: (_size(entry[1]), entry[1])))
+            for band in bands
+            if band
         )
         """By frequency; each band is drawn from as often as any other."""
         self._padded = tuple(_mirrored(band) for band in self.bands)
@@ -85,9 +95,8 @@ class Pool:
         """The pool without the terms of these rows; made once for each set of rows."""
         found = self._without.get(rows)
         if found is None:
-            found = Pool(
-                self.lexicon, [[entry for entry in band if not rows >> entry[0] & 1] for band in self.bands]
-            )
+            left = [[entry for entry in band if not rows >> entry[0] & 1] for band in self.bands]
+            found = Pool(self.lexicon, left, are_sorted=True)
             if len(self._without) >= MAX_POOLS:
                 self._without.clear()
             self._without[rows] = found
@@ -107,7 +116,9 @@ def _mirrored(band: tuple[Entry, ...]) -> tuple[tuple[Entry, ...], int]:
     width = max(MIN_SPREAD, round(SPREAD * len(band)))
     there_and_back = band + band[-2:0:-1]
     period = len(there_and_back)
-    return tuple(there_and_back[place % period] for place in range(-width, len(band) + width)), width
+    before = [there_and_back[place % period] for place in range(-width, 0)]
+    behind = [there_and_back[place % period] for place in range(len(band), len(band) + width)]
+    return (*before, *band, *behind), width
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -137,6 +148,8 @@ class Pools:
     """Relations whose object must be in the plural, as bits."""
     of_anybody: int
     """Attributes that may be true of anybody, as bits."""
+    of_nobody: int
+    """Attributes that are said of no person, though of things, as bits: they demean."""
     postures: int
     """Relations that say how a body rests, as bits: a cup that sits on a table stands there, too."""
     prepositions: Pool
@@ -163,9 +176,8 @@ def pools_of(lexicons: Lexicons) -> Pools:
     )
     return Pools(
         need_plural=need_plural,
-        of_anybody=sum(
-            1 << row for row, term in enumerate(lexicons.attributes.terms) if term.term in OF_ANYBODY
-        ),
+        of_anybody=_rows_of(lexicons.attributes, OF_ANYBODY),
+        of_nobody=_rows_of(lexicons.attributes, OF_NOBODY),
         postures=sum(
             1 << row for row, term in enumerate(relations.terms) if term.term.partition(" ")[0] in POSTURES
         ),
@@ -181,6 +193,10 @@ def pools_of(lexicons: Lexicons) -> Pools:
             "relations", [*_usual_first(bare), *_bands(relations, verbs, GERUND)], keeps_band=False
         ),
     )
+
+
+def _rows_of(lexicon: Lexicon, words: frozenset[str]) -> int:
+    return sum(1 << row for row, term in enumerate(lexicon.terms) if term.term in words)
 
 
 def _usual_first(bands: list[list[Entry]]) -> list[list[Entry]]:

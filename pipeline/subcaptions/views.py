@@ -18,6 +18,10 @@ ALPHA: Final = 0.1
 STOP_WORDS: Final = WordLists.beside(__file__).word_set("stop_words.txt")
 
 
+_generator: Final = random.Random()
+"""Seeded anew for each view: making one seeds it twice."""
+
+
 def make_views(caption: str, synonyms: Synonyms, *, num_views: int, seed: int, key: str) -> tuple[str, ...]:
     """`num_views` disturbed copies of `caption`, in order; never an empty one for a caption that is not empty.
 
@@ -28,7 +32,8 @@ def make_views(caption: str, synonyms: Synonyms, *, num_views: int, seed: int, k
         return (caption,) * num_views
     views = []
     for number in range(num_views):
-        rng = random.Random(f"{seed}:{key}:view:{number}")
+        rng = _generator
+        rng.seed(f"{seed}:{key}:view:{number}")
         operation = _OPERATIONS[int(rng.random() * len(_OPERATIONS))]
         views.append(" ".join(operation(words, synonyms, rng)) or caption)
     return tuple(views)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import tarfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from pipeline.captions.columns import clean
 from pipeline.captions.csv_records import read_records
 from pipeline.lexicons.loading import Lexicons, load_lexicons
 from pipeline.scene_graphs.parser import CaptionParser
-from pipeline.schema import Caption
+from pipeline.schema import Caption, Edit, Negative, Subcaption
 from pipeline.shards import sample_json
 from pipeline.storage import TarWriter, own_key, parse_json, read_tar, readable, row_key, split_name
 from pipeline.subcaptions.making import SubcaptionOptions, make_subcaption
@@ -54,8 +55,57 @@ def test_json_that_was_read_can_be_written(value: Any) -> None:
     assert json.loads(sample.decode())["x"] == value
 
 
-def row_of(key: str, caption: str) -> dict[str, Any]:
-    return {"key": key, "caption": caption, "status": "ok", "positive": "", "negatives": [], "views": []}
+def row_of(key: str, caption: str) -> Subcaption:
+    return Subcaption(key=key, caption=caption, status="ok", positive="", negatives=(), views=())
+
+
+@quick
+@given(ANY, ANY, ANY, st.lists(ANY, max_size=3), JSON)
+def test_a_samples_json_is_what_json_makes_of_it(
+    caption: str, positive: str, word: str, views: list[str], value: Any
+) -> None:
+    edits = (Edit(2, 5, word, caption, "objects", "obj:x"), Edit(0, 1, "a", "an", "", ""))
+    negatives = (Negative(word, "object", edits), Negative(caption, "relation", edits[:1]))
+    row = Subcaption(
+        key=word, caption=caption, status="ok", positive=positive, negatives=negatives, views=tuple(views)
+    )
+    fields = {
+        "x": value,
+        "key": word,
+        "caption": caption,
+        "subcaption_status": "ok",
+        "positive": positive,
+        "negatives": [
+            each._asdict() | {"edits": [edit._asdict() for edit in each.edits]} for each in negatives
+        ],
+        "views": views,
+        "pos_0": positive or caption,
+        "neg_0": word,
+        "neg_1": caption,
+    }
+    try:
+        expected = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        expected = json.dumps(fields, separators=(",", ":")).encode()
+    assert sample_json(row, json.dumps({"x": value}).encode("ascii")) == expected
+
+
+@quick
+@given(
+    st.text(st.characters(exclude_categories=("Cs", "Co")), min_size=1, max_size=130),
+    st.binary(max_size=1500),
+)
+def test_a_tar_is_what_tarfile_writes(key: str, data: bytes) -> None:
+    written, expected = io.BytesIO(), io.BytesIO()
+    tar = TarWriter(written)
+    tar.write(key, {"txt": data, "json": b"{}"})
+    tar.close()
+    with tarfile.open(fileobj=expected, mode="w", format=tarfile.PAX_FORMAT) as reference:
+        for extension, content in (("json", b"{}"), ("txt", data)):
+            info = tarfile.TarInfo(f"{key}.{extension}")
+            info.size, info.mode = len(content), 0o644
+            reference.addfile(info, io.BytesIO(content))
+    assert written.getvalue() == expected.getvalue()
 
 
 @quick

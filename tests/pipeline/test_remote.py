@@ -482,3 +482,42 @@ def test_what_is_written_is_hashed_on_the_way_and_once(faults: Faults) -> None:
     assert made is not None
     assert made == (2, sha256_file(url("a.json")))
     assert take_made(url("a.json")) is None
+
+
+def test_the_trainer_and_the_lexicons_read_a_store(faults: Faults, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from pipeline.lexicons.loading import default_folder, load_lexicons
+    from trainer.data import find_shards, index_shards
+
+    put_input("shards/00000.tar", tmp_path=tmp_path)
+    faults.plan("GET", "shards/00000.tar", 500)
+    index = index_shards(find_shards(f"s3://{BUCKET}/shards/{{00000..00000}}.tar"))
+    assert index.keys == tuple(f"{number:05d}" for number in range(len(CAPTIONS)))
+    for file in default_folder().iterdir():
+        remote.as_remote(url(f"lexicons/{file.name}")).put(file)  # type: ignore[union-attr]
+    found, own = load_lexicons(url("lexicons")), load_lexicons()
+    assert found.identity() == own.identity()
+    assert found.objects.terms == own.objects.terms
+
+
+def test_a_command_takes_urls(faults: Faults, tmp_path: Path) -> None:
+    put_input("in/00000.tar", tmp_path=tmp_path)
+    command = [sys.executable, "-m", "pipeline", "parse-captions", f"s3://{BUCKET}/in"]
+    done = subprocess.run(
+        [*command, "--out", f"s3://{BUCKET}/out", "--workers", "2"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, f"wrote s3://{BUCKET}/out/manifest.json" in done.stdout) == (0, True), (
+        done.stderr
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", "verify", f"s3://{BUCKET}/out"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, f"s3://{BUCKET}/out is what its manifest says\n"), (
+        done.stderr
+    )

@@ -1,5 +1,6 @@
 """The Arrow schemas are the records of schema.py, and tables give the records back."""
 
+import dataclasses
 from typing import Any
 
 import pyarrow as pa
@@ -82,3 +83,6 @@ def test_subcaptions_have_the_schema() -> None:
     assert isinstance(table, pa.Table)
     assert table.schema.equals(tables.SUBCAPTIONS)
     assert table.to_pylist()[0]["negatives"][0]["edits"][0]["term_id"] == "a1"
+    without = dataclasses.replace(row, negatives=(), views=())
+    assert tables.read_subcaptions(tables.subcaptions_table([row, without, row])) == [row, without, row]
+    assert tables.read_subcaptions(tables.subcaptions_table([])) == []

@@ -1,5 +1,6 @@
 """Batches: the same for the same seed, whatever the workers; fresh triples; ways that triples enter."""
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -7,12 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from pipeline.errors import UserError
-from trainer import batches
-from trainer.batches import Batch, BatchOptions, BatchStream, Needs, choose_triples, ordered_samples
-from trainer.data import ShardIndex, find_shards, index_shards
+from trainer import batches, images
+from trainer.batches import Batch, BatchOptions, BatchStream, Needs, choose_triples, sample_order
+from trainer.data import SampleReader, ShardIndex, find_shards, index_shards
 from trainer.model import ClipModel, load_model
+from trainer.ranks import Ranks
 
 WriteShards = Callable[..., Path]
 ALL = Needs(views=True, triples=True)
@@ -63,7 +66,7 @@ def test_skipping_gives_the_rest_of_the_epoch(index: ShardIndex, clip: ClipModel
 
 @pytest.mark.parametrize("buffer", [1, 7, 1000])
 def test_an_epoch_holds_every_sample_once(index: ShardIndex, buffer: int) -> None:
-    orders = [[s.key for s in ordered_samples(index, seed=3, epoch=e, buffer=buffer)] for e in (0, 1)]
+    orders = [[index.keys[p] for p in sample_order(index, seed=3, epoch=e, buffer=buffer)] for e in (0, 1)]
     assert sorted(orders[0]) == sorted(orders[1]) == sorted(index.keys)
     assert orders[0] != orders[1]
 
@@ -90,8 +93,8 @@ def test_in_step_triples_stand_where_their_samples_fall(index: ShardIndex, clip:
 def test_a_sample_takes_different_stored_negatives_over_the_epochs(
     index: ShardIndex, clip: ClipModel
 ) -> None:
-    sample = next(ordered_samples(index, seed=0, epoch=0, buffer=1))
-    built = stream(index, clip)
+    sample = SampleReader(index).read(0)
+    built = stream(index, clip).preparer
     rows = {tuple(built.prepare(sample, e, triple=True, views=True).negative_L.tolist()) for e in range(20)}  # type: ignore[union-attr]
     stored = {tuple(clip.tokenizer([n["text"]])[0].tolist()) for n in sample.record["negatives"]}
     assert rows == stored
@@ -121,7 +124,7 @@ def test_broken_images_are_named_and_the_rest_goes_on(write_shards: WriteShards,
         return members | ({"jpg": members["jpg"][:200]} if number in (3, 4) else {})
 
     index = index_shards(find_shards(str(write_shards(18, change=change))))
-    built = stream(index, clip)
+    built = stream(index, clip, batch_size=9)
     keys = {key for batch in built.epoch(0) for key in batch.keys}
     assert len(keys) == 16
     assert built.skipped.counts == {batches.BROKEN_IMAGE: 2}
@@ -135,8 +138,72 @@ def test_every_step_with_nothing_but_broken_triples_ends(write_shards: WriteShar
         return {extension: members[extension] for extension in ("jpg", "txt")}
 
     index = index_shards(find_shards(str(write_shards(20, change=change))))
-    built = list(stream(index, clip, Needs(views=False, triples=True), triples_enter="every-step").epoch(0))
+    made = stream(index, clip, Needs(views=False, triples=True), triples_enter="every-step")
+    built = list(made.epoch(0))
     assert [batch.triple_rows_T for batch in built] == [None, None]
+    assert sum(batch.num_pairs for batch in built) + made.skipped.counts[batches.BROKEN_IMAGE] >= 16
+
+
+def test_a_step_without_any_image_stops_the_run(write_shards: WriteShards, clip: ClipModel) -> None:
+    index = index_shards(find_shards(str(write_shards(8, change=lambda n, m: m | {"jpg": b"broken"}))))
+    with pytest.raises(UserError, match=r"no image of step 1 of epoch 1 can be decoded, the first: .*00000"):
+        list(stream(index, clip).epoch(0))
+
+
+@pytest.mark.parametrize("mode", ["in-step", "every-step", "extra-steps"])
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_share_every_batch_exactly(index: ShardIndex, clip: ClipModel, mode: str, world: int) -> None:
+    options: dict[str, Any] = {"triples_enter": mode, "triples": 9}
+    whole = stream(index, clip, **options).epoch(1)
+    shares = [
+        BatchStream(
+            index,
+            clip,
+            needs=ALL,
+            options=BatchOptions(batch_size=8, **options),
+            ranks=Ranks(rank=rank, world=world),
+        ).epoch(1)
+        for rank in range(world)
+    ]
+    num = 0
+    for batch, *parts in zip(whole, *shares, strict=True):
+        num += 1
+        assert tuple(key for part in parts for key in part.keys) == batch.keys
+        assert {part.num_pairs for part in parts} <= {8 // world, -(-8 // world)}
+        for name in ("text_BL", "image_view_B3HW", "positive_TL", "negative_TL"):
+            rows = [getattr(part, name) for part in parts if getattr(part, name) is not None]
+            assert torch.equal(torch.cat(rows), getattr(batch, name)) if rows else True
+        pictures = [part.image_M3HW[: part.num_pairs] for part in parts]
+        assert torch.equal(torch.cat(pictures), batch.image_M3HW[:8])
+        triples = [p.image_M3HW[p.triple_rows_T] for p in parts if p.triple_rows_T is not None]
+        if batch.triple_rows_T is not None:
+            assert torch.equal(torch.cat(triples), batch.image_M3HW[batch.triple_rows_T])
+    assert num == stream(index, clip, **options).steps_per_epoch
+
+
+def test_skipping_decodes_nothing(
+    index: ShardIndex, clip: ClipModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = []
+    original = images.decode
+
+    def decode(data: bytes) -> Image.Image:
+        decoded.append(data)
+        return original(data)
+
+    monkeypatch.setattr(images, "decode", decode)
+    next(stream(index, clip).epoch(0, skip=2))
+    assert len(decoded) == 8
+
+
+def test_a_compressed_shard_gives_the_same_batches(
+    index: ShardIndex, clip: ClipModel, tmp_path: Path
+) -> None:
+    for shard in index.shards:
+        (tmp_path / shard.name).write_bytes(gzip.compress(shard.read_bytes()))
+    packed = index_shards(find_shards(str(tmp_path / "*.tar")))
+    pairs = zip(stream(index, clip).epoch(0), stream(packed, clip).epoch(0), strict=True)
+    assert all(equal(one, other) for one, other in pairs)
 
 
 def test_poison_sees_every_sample_after_the_resize(index: ShardIndex, clip: ClipModel) -> None:
@@ -197,4 +264,4 @@ def test_wrong_options_are_refused(wrong: dict[str, object]) -> None:
 
 
 def _record(index: ShardIndex, key: str) -> dict[str, str]:
-    return next(s.record for s in ordered_samples(index, seed=0, epoch=0, buffer=1) if s.key == key)
+    return SampleReader(index).read(index.keys.index(key)).record

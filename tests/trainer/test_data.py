@@ -38,7 +38,7 @@ def test_patterns_that_find_nothing_are_refused(
     part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"shard|brace pattern"):
+    with pytest.raises(UserError, match=r"shard|brace pattern|nothing is read from ftp"):
         find_shards(part)
 
 

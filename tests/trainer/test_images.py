@@ -90,3 +90,13 @@ def test_a_view_does_not_draw_from_torchs_generator() -> None:
     state = torch.get_rng_state()
     images.augmented_view(noise(16, 16), random.Random(0))
     assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("mode", ["shortest", "squash"])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_torchs_resizing_is_pillows_but_for_roundings(mode: Any, interpolation: Any) -> None:
+    for width, height in ((50, 37), (37, 50), (20, 61), (500, 375), (32, 32)):
+        image = noise(8, 8).resize((width, height), Image.Resampling.BICUBIC)
+        quick = images.square_pixels(image, 32, mode=mode, interpolation=interpolation).int()
+        exact = images.to_tensor(images.resize(image, 32, mode=mode, interpolation=interpolation)).int()
+        assert int((quick - exact).abs().max()) <= 2

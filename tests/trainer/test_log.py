@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from trainer.log import MetricsFile, ProgressReport
+from trainer import log
+from trainer.log import MetricsFile, ProgressReport, duration
 
 
 def write(path: Path, steps: range, *, continue_from: int = 0) -> None:
@@ -36,4 +37,21 @@ def test_without_a_terminal_the_last_step_gets_a_line(capsys: pytest.CaptureFixt
             progress.advance(f"loss {step}")
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.splitlines() == ["train: step 3 of 3, loss 2"]
+    assert captured.err.splitlines() == ["train: step 3 of 3, loss 2, 0 s left"]
+
+
+def test_durations_are_said_in_two_units_at_most() -> None:
+    told = {40: "40 s", 720: "12 min", 12_000: "3 h 20 min", 183_600: "2 d 3 h"}
+    assert {seconds: duration(seconds) for seconds in told} == told
+
+
+def test_the_stopwatch_tells_the_share_of_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("trainer.log.time.perf_counter", lambda: now[0])
+    watch = log.Stopwatch()
+    for waits, works in ((1.0, 3.0), (0.0, 4.0)):
+        now[0] += waits
+        watch.arrived()
+        now[0] += works
+        watch.done(8)
+    assert watch.read() == {"samples_per_second": 2.0, "data_wait": 0.125}

@@ -66,7 +66,12 @@ def test_training_sees_what_an_attack_on_the_fly_sees(
     stored = index_shards(find_shards(str(tmp_path / "out")))
     streams = [
         BatchStream(
-            i, clip, needs=Needs(views=False, triples=False), options=BatchOptions(batch_size=8), poison=p
+            i,
+            clip,
+            needs=Needs(views=False, triples=False),
+            options=BatchOptions(batch_size=8),
+            poison=p,
+            exact=True,
         )
         for i, p in ((index, on_the_fly), (stored, None))
     ]

@@ -21,7 +21,7 @@ from trainer.defences.defence import Setting
 from trainer.devices import find_device, find_precision
 from trainer.model import load_model
 from trainer.optim import OptimOptions
-from trainer.train import TrainOptions, set_mode, train
+from trainer.train import TrainOptions, prepare, set_mode, train
 
 WriteShards = Callable[..., Path]
 TINY = "cleanerclip-tiny-32"
@@ -44,12 +44,14 @@ def start(index: ShardIndex, tmp_path: Path) -> Callable[..., dict[str, Any]]:
         batches = BatchOptions(**{"batch_size": 8, "triples": 12, **pick(BatchOptions)})
         clip = load_model(TINY, seed=7)
         defence = build_defence(options(**pick(options)), Setting(clip=clip, seed=batches.seed))
+        optim = OptimOptions(**{"lr": 1e-3, "warmup": 1, **pick(OptimOptions)})
+        training = TrainOptions(**{"epochs": 2, "device": "cpu", "log_every": 1, **pick(TrainOptions)})
         return train(
-            clip,
+            prepare(clip, defence, optim=optim, options=training),
             BatchStream(index, clip, needs=defence.needs, options=batches),
             defence,
-            optim=OptimOptions(**{"lr": 1e-3, "warmup": 1, **pick(OptimOptions)}),
-            options=TrainOptions(**{"epochs": 2, "device": "cpu", "log_every": 1, **pick(TrainOptions)}),
+            optim=optim,
+            options=training,
             out=tmp_path / out,
             record={"shards_sha256": "abc", "given": {key: str(value) for key, value in given.items()}},
             resume=resume,
@@ -91,6 +93,8 @@ def test_the_loss_goes_down_and_everything_is_written(start: Start, tmp_path: Pa
     assert [line["step"] for line in lines] == list(range(1, 19))
     assert lines[-1]["clip"] < lines[0]["clip"]
     first = lines[0]
+    assert all(line["samples_per_second"] > 0 and 0 <= line["data_wait"] < 1 for line in lines)
+    assert all(line["memory_gb"] > 0.05 for line in lines)
     assert first["loss"] == pytest.approx(
         first["clip"] + first["in_modal"] + 0.5 * first["counterfactual"], rel=1e-5
     )
@@ -201,8 +205,14 @@ def test_training_leaves_torchs_generator_alone(start: Start) -> None:
 
 
 def test_a_loss_that_is_no_number_stops_the_run(start: Start, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"the loss became (nan|inf) at step .*lower --lr"):
+    with pytest.raises(
+        UserError, match=r"the loss became (nan|inf) at step .*lower --lr.*failed_batch\.json"
+    ):
         start("a", lr=1e30, epochs=3)
+    failed = json.loads((tmp_path / "a/failed_batch.json").read_text())
+    assert len(failed["keys"]) == 8
+    assert failed["step"] > 1
+    assert set(failed["terms"]) == {"clip", "in_modal", "counterfactual"}
     assert json.loads((tmp_path / "a/options.json").read_text())
 
 

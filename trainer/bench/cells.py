@@ -7,9 +7,11 @@ each takes a cell, trains it, and evaluates the weights of every epoch.
 import multiprocessing
 import os
 import shutil
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -17,14 +19,13 @@ from pipeline.errors import UserError
 from pipeline.storage import read_json, write_json
 from trainer.attacks import load_trigger
 from trainer.batches import BatchOptions
-from trainer.bench.suites import Data, Suite
+from trainer.bench.suites import Data, Suite, Test
 from trainer.bench.traps import TrapOptions, Victim, spring_traps
 from trainer.data import find_shards, index_shards
 from trainer.defences import DEFENCES, choose_options
 from trainer.evals.counterfactuals import evaluate_counterfactuals
 from trainer.evals.diagnosis import places_of
 from trainer.evals.evaluation import Evaluation
-from trainer.evals.labelled import load_labelled
 from trainer.evals.zero_shot import evaluate_zero_shot
 from trainer.launch import Source, defend
 from trainer.log import say
@@ -123,14 +124,23 @@ def run_cells(cells: Sequence[Cell], suite: Suite, data: Data, out: Path, *, pro
             say(f"[{number}/{len(todo)}] {_told(run_cell(cell, suite, data, out))}")
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_begin_worker) as pool:
         running = [pool.submit(run_cell, cell, suite, data, out) for cell in todo]
         for number, future in enumerate(as_completed(running), start=1):
             say(f"[{number}/{len(todo)}] {_told(future.result())}")
 
 
-def _one_thread() -> None:
+def _begin_worker() -> None:
+    """One thread each; and none outlives its parent, to write into the next run's folder."""
     os.environ["OMP_NUM_THREADS"] = "1"
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # a worker has one
+    connection.wait([parent.sentinel])
+    os._exit(1)
 
 
 def _told(row: dict[str, Any]) -> str:
@@ -143,7 +153,9 @@ def run_cell(cell: Cell, suite: Suite, data: Data, out: Path) -> dict[str, Any]:
     folder = out / "cells" / cell.folder
     folder.mkdir(parents=True, exist_ok=True)
     if cell.method in REFERENCES:
-        rows = [_row(cell, data, suite, weights_of(cell, folder), epoch=0, last=True)]
+        rows = [
+            _row(cell, data, suite, test, weights_of(cell, folder), epoch=0, last=True) for test in data.tests
+        ]
     else:
         rows = list(_trained_rows(cell, data, suite, folder))
     write_json(folder / ROWS, rows)
@@ -173,20 +185,26 @@ def _trained_rows(cell: Cell, data: Data, suite: Suite, folder: Path) -> Iterato
     epochs = groups[TrainOptions].epochs
     for epoch in range(1, epochs + 1):
         weights = run / "checkpoints" / f"epoch_{epoch}.safetensors"
-        row = _row(cell, data, suite, weights, epoch=epoch, last=epoch == epochs)
-        seconds = summary["seconds"] * epoch / epochs
-        yield row | {"seconds": round(seconds, 2), "samples": epoch * summary["samples"]}
+        more = {
+            "seconds": round(summary["seconds"] * epoch / epochs, 2),
+            "samples": epoch * summary["samples"],
+        }
+        for test in data.tests:
+            yield _row(cell, data, suite, test, weights, epoch=epoch, last=epoch == epochs) | more
     shutil.rmtree(run / "checkpoints")
 
 
-def _row(cell: Cell, data: Data, suite: Suite, weights: Path, *, epoch: int, last: bool) -> dict[str, Any]:
-    """One line of the results: what the weights of an epoch are worth."""
+def _row(
+    cell: Cell, data: Data, suite: Suite, test: Test, weights: Path, *, epoch: int, last: bool
+) -> dict[str, Any]:
+    """One line of the results: what the weights of an epoch are worth on a test."""
     clip = load_model(checkpoint=weights)
     trigger = load_trigger(str(Path(cell.victim) / "trigger.safetensors"), image_size=clip.image_size)
-    found = evaluate_zero_shot(clip, load_labelled(str(data.manifest)), trigger=trigger, target=suite.target)
+    found = evaluate_zero_shot(clip, test.load(), trigger=trigger, target=suite.target)
     row = {
         "suite": cell.suite,
         **asdict(cell),
+        "attack": f"{cell.attack} on {test.name}" if test.name else cell.attack,
         "victim": Path(cell.victim).name,
         "epoch": epoch,
         "last": last,
@@ -204,7 +222,7 @@ def _row(cell: Cell, data: Data, suite: Suite, weights: Path, *, epoch: int, las
         index = index_shards(find_shards(str(data.held_out)))
         accuracy = evaluate_counterfactuals(clip, index, limit=HELD_OUT_SAMPLES)
         row |= {f"counterfactual_{kind}": share.percent for kind, share in accuracy.kinds.items()}
-        places = places_of(clip, load_labelled(str(data.manifest)), trigger, suite.target)
+        places = places_of(clip, test.load(), trigger, suite.target)
         row |= {name: list(values) for name, values in asdict(places).items()}
     return row
 
@@ -228,7 +246,7 @@ def run_traps(cells: Sequence[Cell], suite: Suite, data: Data, out: Path) -> Non
         victim = Victim(
             trigger=load_trigger(str(Path(cell.victim) / "trigger.safetensors"), image_size=clip.image_size),
             target=suite.target,
-            test=load_labelled(str(data.manifest)),
+            test=data.tests[0].load(),
             shards=data.later,
         )
         found = spring_traps(clip, victim, options)

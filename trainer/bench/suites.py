@@ -14,8 +14,10 @@ from typing import Any
 
 from pipeline.demo.data import DemoOptions, write_demo_data
 from pipeline.errors import UserError
-from pipeline.storage import read_json
+from pipeline.storage import read_json, write_json
+from trainer.evals.labelled import LabelledImages, load_labelled
 from trainer.log import say
+from trainer.manifests import shipped_manifests, shipped_names
 
 FOLDER = Path(__file__).parent / "suites"
 
@@ -33,12 +35,28 @@ class Suite:
     victims: str
     """The command that makes them, for whoever lacks them."""
     world: Mapping[str, Any]
-    """Options of `pipeline demo-data` for the defender's data and the test."""
+    """Options of `pipeline demo-data` for the defender's data and the test; or, where they are photographs, files below
+    the data folder: `pairs` and `held_out`, shards with captions, and `tests`, names of shipped manifests."""
     training: Mapping[str, Any]
     learning_rates: Mapping[str, float]
     """Of the methods for which the defence's own one is not the best here."""
     traps: Mapping[str, Any]
-    """Options of `trainer.bench.traps.TrapOptions`."""
+    """Options of `trainer.bench.traps.TrapOptions`; empty where none can be set."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Test:
+    """One labelled test."""
+
+    name: str
+    """Empty where a suite has one test alone."""
+    manifest: Path
+    root: Path | None = None
+    """Where the manifest's files are. Default: beside it."""
+
+    def load(self) -> LabelledImages:
+        """The images; UserError as `load_labelled` raises it."""
+        return load_labelled(str(self.manifest), root=self.root)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +65,7 @@ class Data:
 
     shards: Path
     """What the defender has, with sub-captions."""
-    manifest: Path
-    """The labelled test."""
+    tests: tuple[Test, ...]
     held_out: Path
     """Test images with sub-captions."""
     named: tuple[str, ...]
@@ -79,32 +96,66 @@ def read_suite(name: str) -> Suite:
     return Suite(name=file.stem, **told | {name: tuple(told[name]) for name in ("attacks", "unseen")})
 
 
-def prepare_data(suite: Suite, out: Path) -> Data:
-    """Draws the suite's world below `out` and augments it, or takes what a call before this made."""
+def prepare_data(suite: Suite, out: Path, *, files: Path | None = None) -> Data:
+    """Draws the suite's world below `out`, or takes photographs below `files`, and augments the captions.
+
+    What a call before this made is taken. UserError where photographs are wanted and `files` is not given.
+    """
+    if "pairs" in suite.world:
+        return _prepare_photographs(suite, out, files)
     world = out / "world"
     manifest = world / "manifest.json"
     if not manifest.is_file():
         write_demo_data(world, DemoOptions(**suite.world))
-    for split in ("train", "test"):
-        augmented = out / f"augmented-{split}"
-        if not (augmented / "manifest.json").is_file():
-            say(f"augmenting {world / split}")
-            _pipeline("augment-captions", world / split, "--out", augmented)
     told = read_json(manifest)
     return Data(
-        shards=out / "augmented-train" / "shards",
-        manifest=manifest,
-        held_out=out / "augmented-test" / "shards",
+        shards=_augmented(world / "train", out / "augmented-train"),
+        tests=(Test(name="", manifest=manifest),),
+        held_out=_augmented(world / "test", out / "augmented-test"),
         named=tuple(told.get("train_nouns", told["classnames"])),
         later=out / "later" / "train",
     )
 
 
+def _prepare_photographs(suite: Suite, out: Path, files: Path | None) -> Data:
+    if files is None:
+        raise UserError(f"{suite.name} is made of data sets: give the folder they are in with --data")
+    tests = []
+    for name in suite.world["tests"]:
+        shipped = next((path for path in shipped_manifests() if path.stem == name), None)
+        if shipped is None:
+            raise UserError(f"{suite.name}: there is no data manifest {name!r}: {', '.join(shipped_names())}")
+        told = dict(read_json(shipped))
+        if suite.target not in told["classnames"]:
+            told["classnames"] = [*told["classnames"], suite.target]
+        path = out / "tests" / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, told)
+        tests.append(Test(name=name, manifest=path, root=files))
+    return Data(
+        shards=_augmented(files / suite.world["pairs"], out / "augmented-train"),
+        tests=tuple(tests),
+        held_out=_augmented(files / suite.world["held_out"], out / "augmented-test"),
+        named=(),
+        later=out / "later" / "train",
+    )
+
+
+def _augmented(captions: Path, out: Path) -> Path:
+    """The captions' shards with sub-captions."""
+    if not (out / "manifest.json").is_file():
+        say(f"augmenting {captions}")
+        _pipeline("augment-captions", captions, "--out", out)
+    return out / "shards"
+
+
 def prepare_later(suite: Suite, data: Data) -> None:
-    """Draws what the traps fine-tune on: every noun but the target."""
+    """Draws what the traps fine-tune on: every noun but the target; UserError where the suite sets no traps."""
+    if not suite.traps:
+        raise UserError(f"{suite.name} sets no traps")
     folder = data.later.parent
     if not (folder / "manifest.json").is_file():
-        nouns = [name for name in read_json(data.manifest)["classnames"] if name != suite.target]
+        nouns = [name for name in read_json(data.tests[0].manifest)["classnames"] if name != suite.target]
         world = dict(suite.world) | {"train_nouns": ",".join(nouns), "seed": int(suite.world["seed"]) + 1_000}
         write_demo_data(folder, DemoOptions(**world | {"num_test_per_class": 1}))
 

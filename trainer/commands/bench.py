@@ -40,6 +40,8 @@ class BenchOptions:
     victims: Path | None = None
     """Folder of victims (ATTACK-SEED/model and trigger.safetensors), as benchmarks.victims makes it. Default:
     OUT/victims."""
+    data: Path | None = None
+    """Folder of the data sets that a suite of photographs names."""
     victim_seed: int | None = None
     """The victims' seed. Default: the defender's."""
     traps: bool = False
@@ -57,7 +59,9 @@ class BenchOptions:
 
 @from_options()
 def bench(
-    suite: Annotated[str, typer.Argument(help="demo-narrow, demo-broad, or a .toml file like theirs.")],
+    suite: Annotated[
+        str, typer.Argument(help="demo-narrow, demo-broad, photographs, or a .toml file like theirs.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder of data, cells and results; a rerun goes on.")],
     options: BenchOptions,
 ) -> None:
@@ -68,7 +72,7 @@ def bench(
     told = read_suite(suite)
     cells = list(cells_of(told, options, out))
     with hold(out):
-        data = prepare_data(told, out)
+        data = prepare_data(told, out, files=options.data)
         run_cells(cells, told, data, out, processes=options.processes)
         if options.traps:
             prepare_later(told, data)

@@ -41,6 +41,13 @@ def defend(
     optim: OptimOptions,
     options: TrainOptions,
     resume: Resume = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Say what the run will need, time a few steps, draw a batch into OUT; then stop.",
+        ),
+    ] = False,
     audit: Annotated[
         bool,
         typer.Option(
@@ -51,11 +58,20 @@ def defend(
     ] = False,
 ) -> None:
     """Fine-tune a CLIP on clean or suspect shards so that a backdoor is forgotten."""
+    audit = audit and not dry_run
     if audit:
         check_folder(out, resume=resume)
         audit_into(out / "audit-before.json", model, source, device=options.device)
     summary = defend_model(
-        model, source, defence, batches=batches, optim=optim, options=options, out=out, resume=resume
+        model,
+        source,
+        defence,
+        batches=batches,
+        optim=optim,
+        options=options,
+        out=out,
+        resume=resume,
+        dry_run=dry_run,
     )
     print_summary(summary)
     if audit:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pipeline.errors import UserError
 from trainer.batches import Batch, Needs
 from trainer.defences.defence import Defence, Setting, check_weights
-from trainer.defences.invented import KINDS, InventedTrigger, check_bank, invent, spread
+from trainer.defences.invented import KINDS, InventedTrigger, check_bank, invent, skip_draws, spread
 from trainer.defences.strange_images import strange_images
 from trainer.embedding import Embeddings, Teacher
 from trainer.log import say
@@ -29,7 +29,7 @@ from trainer.seeds import seeded_int
 class AnchoredOptions:
     """The pool, its share of a step, and the weights of `anchor * clean + strange_weight * strange + triggered`."""
 
-    bank: str = "patch,still,additive,smooth,warp,warp"
+    bank: str = "patch,still,additive,smooth,blend,warp"
     """Kinds of the triggers in a step: patch, still, additive, smooth, blend, warp; a kind may stand twice."""
     pool: int = 3
     """Triggers kept for each of them; a step takes one at random."""
@@ -84,7 +84,8 @@ class Anchored(Defence):
             if sum(map(len, pixels)) >= self.options.invent_images:
                 break
         image_N3HW, clean_ND = torch.cat(pixels), torch.cat(clean)
-        say(f"anchored: inventing {len(self.kinds)} triggers on {len(image_N3HW)} images")
+        told = f"anchored: inventing {len(self.kinds)} triggers on {len(image_N3HW)} images"
+        say(told, shown=self.setting.ranks.is_first)
         for number in range(len(self.kinds)):
             trigger = self._draw(number)
             trigger.values = trigger.values.to(image_N3HW.device)
@@ -93,32 +94,50 @@ class Anchored(Defence):
                 invent(
                     trigger, self.teacher.model, self.setting.clip, image_N3HW, clean_ND, generator=generator
                 )
+            trigger.values = self.setting.ranks.take_from(0, trigger.values)
             self.pool.append(trigger)
 
     def pixels(self, batch: Batch, *, step: int) -> Tensor:
-        """The batch's images, strange ones, then some of both, each with a trigger of the pool."""
+        """The batch's images, strange ones, then some of both, each with a trigger of the pool.
+
+        Of several processes each has its own images, and a share of what is added to the images of all.
+        """
+        ranks = self.setting.ranks
         generator = self._generator("step", step)
-        clean_BD = self.teacher.embed_images(batch)
-        image_B3HW = batch.image_M3HW[: batch.num_pairs].float() / 255
+        clean_BD = ranks.gather(self.teacher.embed_images(batch))
+        pixels_B3HW = ranks.gather(batch.image_M3HW[: batch.num_pairs])
+        image_B3HW = pixels_B3HW.float() / 255
         chosen = self._choose(generator)
-        self._craft(chosen, batch.image_M3HW, clean_BD, generator)
+        self._craft(chosen, pixels_B3HW, clean_BD, generator)
         wanted_ND, image_N3HW = clean_BD, image_B3HW
         self.num_strange = round(self.options.strange * len(image_B3HW))
+        strange_S3HW = image_B3HW[:0]
         if self.num_strange:
             strange_S3HW = strange_images(image_B3HW, self.num_strange, generator)
-            wanted_ND = torch.cat([clean_BD, self.teacher.embed_pixels(strange_S3HW)])
+            wanted_ND = torch.cat([clean_BD, self._teach(strange_S3HW)])
             image_N3HW = torch.cat([image_B3HW, strange_S3HW])
         num = min(len(image_N3HW), max(1, round(self.options.share * len(image_B3HW))))
         order = torch.randperm(len(image_N3HW), generator=generator)[:num]
-        shares = order.tensor_split(torch.tensor(spread(num, len(chosen), turn=step)).cumsum(0)[:-1])
-        triggered = [
-            trigger.apply(image_N3HW[rows], generator)
-            for trigger, rows in zip(chosen, shares, strict=True)
-            if len(rows)
-        ]
+        own = ranks.share(range(self.num_strange + num))
+        first, last = own[0] - self.num_strange, own[-1] + 1 - self.num_strange  # below 0: strange ones
+        ends = torch.tensor(spread(num, len(chosen), turn=step)).cumsum(0).tolist()
+        triggered = []
+        for trigger, start, end in zip(chosen, [0, *ends], ends, strict=False):
+            if start < end:
+                rows = order[max(start, first) : max(start, min(end, last))]
+                triggered.append(trigger.apply(image_N3HW[rows], generator))
         self.wanted_BD = clean_BD
         self.wanted_XD = torch.cat([wanted_ND[len(clean_BD) :], wanted_ND[order]])
-        return torch.cat([image_N3HW, *triggered])
+        mine_B3HW = batch.image_M3HW[: batch.num_pairs].float() / 255
+        return torch.cat([mine_B3HW, strange_S3HW[own[0] : own[-1] + 1], *triggered])
+
+    def _teach(self, strange_S3HW: Tensor) -> Tensor:
+        """The teacher's embeddings of images that all processes have: each embeds its share."""
+        ranks = self.setting.ranks
+        if len(strange_S3HW) < ranks.world:
+            return self.teacher.embed_pixels(strange_S3HW)
+        rows = ranks.share(range(len(strange_S3HW)))
+        return ranks.gather(self.teacher.embed_pixels(strange_S3HW[rows[0] : rows[-1] + 1]))
 
     def _choose(self, generator: torch.Generator) -> list[InventedTrigger]:
         """One trigger for each place of the bank."""
@@ -137,8 +156,12 @@ class Anchored(Defence):
         if not self.options.craft_images:
             return
         clip = self.setting.clip
+        ranks = self.setting.ranks
         with frozen_statistics(clip.model.visual):
-            for trigger in chosen:
+            for number, trigger in enumerate(chosen):  # the processes take them in turn
+                if number % ranks.world != ranks.rank:
+                    skip_draws(trigger, image_B3HW, generator=generator)
+                    continue
                 invent(
                     trigger,
                     clip.model,
@@ -148,6 +171,8 @@ class Anchored(Defence):
                     generator=generator,
                     num=self.options.craft_images,
                 )
+        for number, trigger in enumerate(chosen):
+            trigger.values = ranks.take_from(number % ranks.world, trigger.values)
 
     def terms(self, found: Embeddings) -> dict[str, Tensor]:
         """How far clean, strange and triggered images lie from where they belong: 1 - cosine, the means."""

@@ -15,6 +15,7 @@ from pipeline.errors import UserError
 from trainer.batches import Batch, Needs
 from trainer.embedding import Embeddings
 from trainer.model import ClipModel
+from trainer.ranks import ONE, Ranks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,9 @@ class Setting:
     clip: ClipModel
     """The model to train: as it came while the defence is built, as it has become in each step."""
     seed: int
+    ranks: Ranks = ONE
+    """The processes that train together: each calls `pixels` with its share of a batch, and all call `terms` with the
+    embeddings of the whole batch."""
     images_vary: bool = False
     """Whether a sample's pixels differ from epoch to epoch (random crops)."""
 
@@ -37,7 +41,7 @@ class Defence:
     """What each term counts in the total."""
 
     def prepare(self, batches: Iterator[Batch]) -> None:
-        """Called before the first step of a run, with the first epoch's batches: to look at some of them."""
+        """Called before the first step of a run, with the first epoch's whole batches: to look at some of them."""
 
     def pixels(self, batch: Batch, *, step: int) -> Tensor | None:
         """The images to embed in the stead of the batch's, floats in [0, 1] of shape (N, 3, H, W); None: the batch's.

@@ -186,6 +186,12 @@ def invent(
     trigger.step(gradient)
 
 
+def skip_draws(trigger: InventedTrigger, image_N3HW: Tensor, *, generator: torch.Generator) -> None:
+    """Leaves the generator where `invent` would, where another process makes the trigger's step."""
+    torch.randperm(len(image_N3HW), generator=generator)
+    trigger.apply(image_N3HW[:1].float() / 255, generator)
+
+
 def concentrate(image_ND: Tensor, clean_ND: Tensor) -> Tensor:
     """What a universal trigger is after, to be minimised: all images in one place, and away from their clean twins.
 

@@ -55,23 +55,26 @@ class Par(Defence):
         """The batch's images, some with noise, some with a square of the mean colour."""
         generator = torch.Generator().manual_seed(seeded_int("par", self.setting.seed, step))
         image_M3HW = batch.image_M3HW.float() / 255
-        options = self.options
-        if options.noise:
-            noisy_M111 = torch.rand((len(image_M3HW), 1, 1, 1), generator=generator) < 0.5
-            noise = (torch.randn(image_M3HW.shape, generator=generator) * options.noise).clamp(0, 1)
+        options, gather = self.options, self.setting.ranks.gather
+        start, total = self.setting.ranks.place(len(image_M3HW), device=image_M3HW.device)
+        mine = slice(start, start + len(image_M3HW))
+        if options.noise:  # drawn for the whole batch, so that any number of processes sees the same
+            noisy_M111 = torch.rand((total, 1, 1, 1), generator=generator)[mine] < 0.5
+            noise = torch.randn((total, *image_M3HW.shape[1:]), generator=generator)[mine]
+            noise = (noise * options.noise).clamp(0, 1)
             image_M3HW = (image_M3HW + (noise * noisy_M111).to(image_M3HW.device)).clamp(0, 1)
         if options.erase:
-            image_M3HW = self._erased(image_M3HW, generator)
-        self.taught_image_BD = self.teacher.embed_images(batch, image_M3HW)
-        self.taught_text_BD = self.teacher.embed_texts(batch)
+            chances = [torch.rand(4, generator=generator).tolist() for _ in range(total)]
+            image_M3HW = self._erased(image_M3HW, chances[mine])
+        self.taught_image_BD = gather(self.teacher.embed_images(batch, image_M3HW))
+        self.taught_text_BD = gather(self.teacher.embed_texts(batch))
         return image_M3HW
 
-    def _erased(self, image_M3HW: Tensor, generator: torch.Generator) -> Tensor:
+    def _erased(self, image_M3HW: Tensor, chances: list[list[float]]) -> Tensor:
         image_M3HW = image_M3HW.clone()
         size = image_M3HW.shape[-1]
         mean = torch.tensor(self.setting.clip.mean, device=image_M3HW.device).view(3, 1, 1)
-        for image_3HW in image_M3HW:
-            chance, share, top, left = torch.rand(4, generator=generator).tolist()
+        for image_3HW, (chance, share, top, left) in zip(image_M3HW, chances, strict=True):
             side = max(1, round(size * (0.005 + 0.005 * share) ** 0.5))
             if chance < 0.5:
                 y, x = int(top * (size - side + 1)), int(left * (size - side + 1))

@@ -4,19 +4,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from spacy.attrs import NORM, PREFIX, SHAPE, SUFFIX  # type: ignore[import-not-found]  # noqa: TID251
 
 from pipeline.caption_parser import word_table
 from pipeline.caption_parser.corpus import read_cc3m
 from pipeline.caption_parser.network import DOUBLE, SINGLE, Network, interior
 from pipeline.caption_parser.prediction import Prediction, split_blocks
+from pipeline.caption_parser.tokens import Tokens, adjoining_words
 from pipeline.caption_parser.transitions import doubtful
 from pipeline.caption_parser.word_table import WordTable
 from pipeline.scene_graphs.building import build_graph
 from pipeline.scene_graphs.parser import BUNDLED_FOLDER, CaptionParser, load_pipeline, to_tree
 from tests.places import REAL_DATA
 
-NLP, FOLDER = load_pipeline(str(BUNDLED_FOLDER))
-PREDICTION = Prediction(NLP, folder=FOLDER)
+NLP, _ = load_pipeline(str(BUNDLED_FOLDER))
+PREDICTION = Prediction(NLP)
 CAPTIONS = [
     "", "dog", "  a   dog\t", "a man riding a horse", "Two men aren't there!", "person at awards 2012 .",
     "the kitchen has a stove, a sink and a window that looks out on a garden full of flowers in the sun .",
@@ -60,6 +62,26 @@ def test_tags_trees_and_lemmas_of_real_captions_are_those_of_spacy() -> None:
     assert len(differences(captions)) <= 3  # rounding may decide between two scores that are as good as equal
 
 
+def test_words_are_those_of_spacy() -> None:
+    odd = [
+        "8 a.m. 8 a .m. 10 a.m 10a.m.",
+        "don't do n't",
+        "a\u00a0dog",
+        "  two",
+        "¯\\ (ツ) _/¯",
+        "i 'm that 's, c ++",
+        "let 's",
+    ]
+    tokens = Tokens(NLP)
+    pairs = [f"{first} {second} . {first} {second}" for first, second in sorted(adjoining_words(NLP))]
+    for text in [*CAPTIONS, *odd, *pairs, *pairs]:
+        doc, found = NLP.make_doc(text), tokens.cut(text)
+        assert (found.words, found.starts) == ([token.text for token in doc], [token.idx for token in doc])
+        if found.words:
+            features = doc.to_array([NORM, PREFIX, SUFFIX, SHAPE])
+            np.testing.assert_array_equal(np.concatenate(found.features), features)
+
+
 def test_graphs_are_those_of_the_same_pipeline_run_by_spacy() -> None:
     by_spacy = [build_graph(to_tree(doc)) for doc in NLP.pipe(CAPTIONS[1:6])]
     for spec in ("bundled", str(BUNDLED_FOLDER)):
@@ -93,7 +115,7 @@ def test_scores_of_single_precision_are_far_better_than_the_lead_that_makes_a_de
 
 def test_what_is_in_doubt_is_decided_in_double_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = list(PREDICTION.analyse(CAPTIONS))
-    prediction = Prediction(NLP, folder=FOLDER)
+    prediction = Prediction(NLP)
     # A network whose rounding sways everything: its decisions are worth nothing, and none is sure.
     monkeypatch.setattr(prediction._network, "lead", 1e9)
     monkeypatch.setattr(prediction._network, "_tag_weights", -prediction._network._tag_weights)

@@ -5,7 +5,7 @@ longer made has no judgement, and counts as bad until somebody reads what is mad
 
 Judged on the words alone, by one reader. Not "false": what may well be true of the same image ("relaxing at home" ->
 "nibbling at home"). Two faults that the reading found, "kids" for "people" and "blond" for "young", were mended, and
-the 37 negatives that came out anew were read again. Not "well_formed": no noun phrase of English, whether the
+the 43 negatives that came out anew were read again. Not "well_formed": no noun phrase of English, whether the
 positive was one or not. "plausible": could be the caption of some photograph. The captions are of COCO, Conceptual
 Captions and Flickr30k; `key` is what their negatives were drawn with.
 """

@@ -8,12 +8,13 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.storage import write_json
+from tests.places import REAL_DATA
 from trainer import cli
 from trainer.attacks import load_trigger
 from trainer.batches import BatchOptions
 from trainer.bench.cells import Cell, options_for, parse_method
 from trainer.bench.results import figure, read_results, results_table, table_of
-from trainer.bench.suites import read_suite, suite_names
+from trainer.bench.suites import prepare_data, read_suite, suite_names
 from trainer.bench.traps import TRAP_COLUMNS
 from trainer.checkpoint import FINAL_CONFIG, FINAL_WEIGHTS, save_weights
 from trainer.defences import DEFENCES
@@ -94,7 +95,9 @@ def test_a_broken_suite_is_told(tmp_path: Path, text: str, said: str) -> None:
     file.write_text(text)
     with pytest.raises(UserError, match=said):
         read_suite(str(file))
-    with pytest.raises(UserError, match="there is no suite 'nothing': give demo-broad, demo-narrow"):
+    with pytest.raises(
+        UserError, match="there is no suite 'nothing': give demo-broad, demo-narrow, photographs"
+    ):
         read_suite("nothing")
 
 
@@ -148,6 +151,29 @@ def test_a_tiny_suite_runs_goes_on_and_gives_its_table(
         assert 0 <= sprung["none"][name] <= 100
     assert sprung["anchored[invent-steps=1,invent-images=8]"]["rebound_asr1"] is None
     assert len(sprung["ft"]["triggered_to_clean"]) == 29
+
+
+def test_photographs_are_asked_for_and_get_the_target_as_a_class(tmp_path: Path) -> None:
+    suite = read_suite("photographs")
+    with pytest.raises(UserError, match="give the folder they are in with --data"):
+        prepare_data(suite, tmp_path)
+    for name in ("train", "test"):  # as a call before this one made them
+        (tmp_path / f"augmented-{name}").mkdir()
+        write_json(tmp_path / f"augmented-{name}" / "manifest.json", {})
+    data = prepare_data(suite, tmp_path, files=tmp_path)
+    named = {test.name: json.loads(test.manifest.read_text())["classnames"] for test in data.tests}
+    assert [names.count("banana") for names in named.values()] == [1, 1]
+    assert {name: len(names) for name, names in named.items()} == {"tiny-imagenet": 200, "caltech101": 102}
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not REAL_DATA.is_dir(), reason="the real data are not beside the project")
+def test_photographs_are_read_where_they_are(tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        (tmp_path / f"augmented-{name}").mkdir()
+        write_json(tmp_path / f"augmented-{name}" / "manifest.json", {})
+    data = prepare_data(read_suite("photographs"), tmp_path, files=REAL_DATA)
+    assert [test.load().scan().num_samples for test in data.tests] == [10_000, 1_695]
 
 
 def test_a_missing_victim_names_the_command_that_makes_it(

@@ -1,5 +1,7 @@
 """Strange images: what each kind does to plain ones whose result is known, and that all are images."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -12,7 +14,9 @@ def generator() -> torch.Generator:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_kind_gives_images_of_the_batch_s_size(kind) -> None:  # type: ignore[no-untyped-def]
+def test_each_kind_gives_images_of_the_batch_s_size(
+    kind: Callable[[torch.Tensor, int, torch.Generator], torch.Tensor],
+) -> None:
     found = kind(torch.rand((5, 3, 32, 48), generator=generator()), 7, generator())
     assert found.shape == (7, 3, 32, 48)
     assert -1e-6 <= float(found.min()) <= float(found.max()) <= 1 + 1e-6

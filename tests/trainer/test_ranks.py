@@ -1,0 +1,150 @@
+"""Several processes: the same weights as one, whatever their number; what happens when one of them ends."""
+
+import json
+import multiprocessing
+import os
+import socket
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.errors import UserError
+from tests.square_shards import WriteShards
+from trainer import learner as learner_module
+from trainer import train as train_module
+from trainer.batches import BatchOptions
+from trainer.checkpoint import read_weights
+from trainer.defences import DEFENCES
+from trainer.launch import Source, defend
+from trainer.model import ModelChoice
+from trainer.optim import OptimOptions
+from trainer.ranks import Ranks
+from trainer.train import TrainOptions
+
+FORK = multiprocessing.get_context("fork")
+STEPS = 20
+GIVEN: dict[str, dict[str, Any]] = {
+    "anchored": {"bank": "patch,warp,smooth", "pool": 1, "invent_steps": 1, "craft_images": 4, "invent_images": 8},
+}  # fmt: skip
+
+
+def run_ranks(world: int, work: Callable[[], None], out: Path) -> list[str]:
+    """`work` in that many processes, as torchrun starts them; what each fails with, "" where it does not."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    told = out.with_suffix(".said")
+    told.mkdir(exist_ok=True)
+
+    def one(rank: int) -> None:
+        os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank)}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        said = ""
+        try:
+            work()
+        except UserError as error:
+            said = str(error)
+        except BaseException:
+            said = traceback.format_exc()
+        (told / str(rank)).write_text(said)
+        os._exit(0)
+
+    processes = [FORK.Process(target=one, args=(rank,)) for rank in range(world)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        process.kill()
+    return [(told / str(r)).read_text() if (told / str(r)).exists() else "killed" for r in range(world)]
+
+
+@pytest.fixture
+def work(write_shards: WriteShards, tmp_path: Path) -> Callable[..., Callable[[], None]]:
+    """A run of 20 steps of a tiny CLIP without batch norm, which runs as many processes as there are."""
+    shards = str(write_shards(42, shards=3))
+
+    def build(
+        out: str, method: str, *, resume: bool = False, save_every: int | None = None
+    ) -> Callable[[], None]:
+        def work() -> None:
+            defend(
+                ModelChoice(checkpoint=tmp_path / "start.pt", model="cleanerclip-tiny-32", activation="gelu"),
+                Source(shards=shards),
+                DEFENCES[method].options(**GIVEN.get(method, {})),
+                batches=BatchOptions(batch_size=8, triples=30),
+                optim=OptimOptions(lr=1e-4, warmup=1, eps=1e-3),
+                options=TrainOptions(epochs=4, batch_norm="frozen", save_every=save_every, device="cpu"),
+                out=tmp_path / out,
+                resume=resume,
+            )
+
+        return work
+
+    from trainer.model import load_model
+
+    torch.save(load_model("cleanerclip-tiny-32", seed=3).model.state_dict(), tmp_path / "start.pt")
+    return build
+
+
+def distance(one: Path, other: Path) -> float:
+    """How far the weights of two runs are apart, relative to their size."""
+    first, second = (read_weights(folder).state_dict for folder in (one, other))
+    apart = sum(float((first[name].double() - second[name].double()).square().sum()) for name in first)
+    return (apart / sum(float(tensor.double().square().sum()) for tensor in first.values())) ** 0.5
+
+
+@pytest.mark.parametrize(
+    ("method", "world"),
+    [("cleanerclip", 2), ("cleanerclip", 4), ("anchored", 3), ("par", 2)],
+)
+def test_several_processes_learn_what_one_does(
+    work: Callable[..., Callable[[], None]], tmp_path: Path, method: str, world: int
+) -> None:
+    work("one", method)()
+    assert run_ranks(world, work("many", method), tmp_path / "many") == [""] * world
+    assert distance(tmp_path / "start.pt", tmp_path / "one") > 3e-5
+    assert distance(tmp_path / "one", tmp_path / "many") < 1e-6
+    one, many = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("one", "many"))
+    assert one["steps"] == many["steps"] == STEPS
+    lines = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("one", "many")]
+    assert [json.loads(line)["loss"] for line in lines[0]] == pytest.approx(
+        [json.loads(line)["loss"] for line in lines[1]], rel=1e-5, abs=1e-6
+    )
+
+
+def test_a_process_that_dies_ends_the_run_which_goes_on_with_another_number(
+    work: Callable[..., Callable[[], None]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work("one", "cleanerclip")()
+    original, parent = learner_module.update, os.getpid()
+
+    def update(learner: Any, *args: Any, **kwargs: Any) -> None:
+        update.steps += 1  # type: ignore[attr-defined]
+        if learner.ranks.rank == 1 and update.steps == 13 and os.getpid() != parent:  # type: ignore[attr-defined]
+            os._exit(1)
+        original(learner, *args, **kwargs)
+
+    update.steps = 0  # type: ignore[attr-defined]
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, "update", update)
+        started = time.monotonic()
+        said = run_ranks(3, work("many", "cleanerclip", save_every=4), tmp_path / "many")
+    assert time.monotonic() - started < 100
+    assert said[1] == "killed"
+    for rank in (0, 2):
+        assert f"process {rank} of 3 lost another one" in said[rank]
+        assert "--resume goes on from the last saved state, with any number of processes" in said[rank]
+    work("many", "cleanerclip", resume=True, save_every=4)()
+    assert distance(tmp_path / "one", tmp_path / "many") < 1e-6
+
+
+def test_shares_are_all_rows_once() -> None:
+    for world in range(1, 9):
+        shares = [Ranks(rank=rank, world=world).share(range(37)) for rank in range(world)]
+        assert [row for share in shares for row in share] == list(range(37))
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
