@@ -213,7 +213,8 @@ def _places(last: Sequence[Mapping[str, Any]]) -> Drawing:
             panel.scatter(*near, s=5, alpha=0.5, lw=0, color=COLOURS[place % len(COLOURS)], label=method)
         panel.set_title(attack, fontsize=10)
         panel.grid(alpha=0.25)
-    drawing.supxlabel("cosine to the clean twin", fontsize=9)
+    for panel in panels[columns * (lines - 1) : len(attacks)]:
+        panel.set_xlabel("cosine to the clean twin", fontsize=8)
     drawing.supylabel("cosine to the target's text", fontsize=9)
     handles, labels = panels[0].get_legend_handles_labels()
     drawing.legend(
