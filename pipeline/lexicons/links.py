@@ -159,7 +159,7 @@ class _People:
         self._words = wordnet.words(wordnet.descendants(PERSON))
         self._male = self._first_meaning(MALE, FEMALE)
         self._female = self._first_meaning(FEMALE, MALE)
-        self._babies, self._grown = (set(LISTS.words(f"{name}.txt")) for name in ("babies", "grown_people"))
+        self._babies, self._grown = set(LISTS.words("babies.txt")), set(LISTS.words("grown_people.txt"))
         self._roles = {
             word.replace("_", " "): number
             for number, role in enumerate(LISTS.groups("visible_roles.txt"))

@@ -35,12 +35,12 @@ def cluster() -> Iterator[Any]:
         found.shutdown()
 
 
-def note_and_wait(folder: Path, part: tuple[int, float]) -> tuple[int, str]:
-    """Says where the part is done, as a file, and takes a while over it."""
+def note_and_wait(folder: Path, lost: str, part: tuple[int, float]) -> tuple[int, str]:
+    """Says where the part is done, as a file, and takes a while over it; on the lost node, for ever."""
     number, seconds = part
     node = ray.get_runtime_context().get_node_id()
     (folder / f"{number}-{node}-{os.getpid()}").touch()
-    time.sleep(seconds)
+    time.sleep(600 if node == lost else seconds)
     return number, node
 
 
@@ -58,7 +58,7 @@ def test_a_lost_node_costs_its_parts_a_retry(cluster: Any, tmp_path: Path) -> No
         lost = second.node_id
         results = []
         parts = [(number, 1.0) for number in range(10)]
-        work = partial(note_and_wait, tmp_path / "notes")
+        work = partial(note_and_wait, tmp_path / "notes", lost)
         for result in map_parts(work, parts, workers=1, label="waiting"):
             results.append(result)
             if second is not None and any(lost in path.name for path in (tmp_path / "notes").iterdir()):

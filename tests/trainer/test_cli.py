@@ -24,6 +24,8 @@ DEFEND = ("defend", "--shards", "x", "--checkpoint", "x", "--out", "r")
 SMALL = ("--epochs", 1, "--batch-size", 8, "--device", "cpu", "--lr", "1e-3")
 GROUPS = ("data",)
 COMMANDS = (
+    "audit",
+    "calibrate",
     "defend",
     "craft-trigger",
     "attack",

@@ -70,7 +70,7 @@ def test_a_batch_in_parts_is_the_whole_batch(
     start = load_model("cleanerclip-tiny-32", seed=1).model.state_dict()
     whole, parts = learn(method, enter=enter), learn(method, enter=enter, parts=4)
     assert apart(whole, start) > 1e-5
-    assert apart(whole, parts) < 1e-6
+    assert apart(whole, parts) < (5e-6 if method == "anchored" else 1e-6)  # it sums more, in another order
 
 
 def test_activations_computed_again_change_nothing(learn: Callable[..., dict[str, Tensor]]) -> None:

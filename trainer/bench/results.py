@@ -66,7 +66,9 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
             found.setdefault((row["method"], row["lr"]), {}).setdefault(row["attack"], []).append(row)
     return {
         key: {attack: _figures(of_attack) for attack, of_attack in by_attack.items()}
-        for key, by_attack in sorted(found.items(), key=lambda item: (item[0][0] not in ("none", "clean"), item[0]))
+        for key, by_attack in sorted(
+            found.items(), key=lambda item: (item[0][0] not in ("none", "clean"), item[0])
+        )
     }
 
 
