@@ -100,7 +100,7 @@ def distance(one: Path, other: Path) -> float:
 
 @pytest.mark.parametrize(
     ("method", "world"),
-    [("cleanerclip", 2), ("cleanerclip", 4), ("anchored", 3), ("par", 2)],
+    [("cleanerclip", 2), ("cleanerclip", 4), ("par", 2)],
 )
 def test_several_processes_learn_what_one_does(
     work: Callable[..., Callable[[], None]], tmp_path: Path, method: str, world: int
