@@ -56,6 +56,9 @@ def build(tmp_path: Path) -> Callable[[str], ClipModel]:
 
         torch.manual_seed(0)
         model = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
+        for key, parameter in model.named_parameters():
+            if key == "text_decoder.text_projection":  # open_clip leaves it as the memory happened to be
+                torch.nn.init.normal_(parameter, std=0.02)
         torch.save(model.state_dict(), folder / "open_clip_pytorch_model.bin")
         return load_model(checkpoint=folder)
 
