@@ -10,10 +10,10 @@ uses webdataset.
 import json
 import os
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, Final
@@ -103,6 +103,22 @@ class ShardIndex:
     def shard_of(self, position: int) -> int:
         """The number of the shard that holds the sample of that position in `keys`."""
         return bisect_right(self.starts, position) - 1
+
+    def take(self, positions: Sequence[int]) -> "ShardIndex":
+        """The index of the samples at these positions in `keys` alone, which rise."""
+        keys = tuple(self.keys[position] for position in positions)
+        kept = frozenset(keys)
+        places = array("q")
+        for position in positions:
+            places.extend(self.places[position * _PLACES : (position + 1) * _PLACES])
+        return replace(
+            self,
+            keys=keys,
+            triple_keys=tuple(key for key in self.triple_keys if key in kept),
+            num_without_views=min(self.num_without_views, len(keys)),
+            starts=tuple(bisect_left(positions, start) for start in self.starts),
+            places=places,
+        )
 
 
 def find_shards(pattern: str) -> tuple[Path, ...]:
@@ -263,7 +279,7 @@ class SampleReader:
     def __init__(self, index: ShardIndex) -> None:
         self.index = index
         self._files: OrderedDict[Path, int] = OrderedDict()
-        self._whole: OrderedDict[int, list[RawSample]] = OrderedDict()
+        self._whole: OrderedDict[int, dict[str, RawSample]] = OrderedDict()
 
     def read(self, position: int) -> RawSample:
         """The sample of that position in `index.keys`, without its label."""
@@ -274,7 +290,7 @@ class SampleReader:
         places = index.places[position * _PLACES : (position + 1) * _PLACES]
         pairs = tuple(zip(places[::2], places[1::2], strict=True))
         if any(offset == NOWHERE and size for offset, size in pairs):
-            return self._from_whole(number, position - index.starts[number])
+            return self._from_whole(number, index.keys[position])
         image = self._bytes(image_shard, *pairs[0]) or b""
         text, data = (self._bytes(shard, *pair) for pair in pairs[1:])
         record = _parse_record(data, index.keys[position], Skipped())  # the index has counted what is wrong
@@ -304,15 +320,15 @@ class SampleReader:
         while self._files:
             os.close(self._files.popitem()[1])
 
-    def _from_whole(self, number: int, row: int) -> RawSample:
+    def _from_whole(self, number: int, key: str) -> RawSample:
         if number not in self._whole:
             if len(self._whole) == _WHOLE_SHARDS:
                 self._whole.popitem(last=False)
             images = self.index.image_shards[number]
             found = read_shard(self.index.shards[number], skipped=Skipped(), images=images)
-            self._whole[number] = list(found)
+            self._whole[number] = {sample.key: sample for sample in found}
         self._whole.move_to_end(number)
-        return self._whole[number][row]
+        return self._whole[number][key]
 
 
 def read_captions(index: ShardIndex) -> Iterator[tuple[str, str]]:

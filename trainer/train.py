@@ -26,6 +26,7 @@ from trainer.checkpoint import Storage
 from trainer.defences.defence import Defence
 from trainer.devices import Precision
 from trainer.embedding import Embeddings, gather
+from trainer.guard import Guard
 from trainer.interrupt import StopRequest
 from trainer.learner import Learner, build_learner, update
 from trainer.log import MetricsFile, ProgressReport, Stopwatch, say
@@ -112,16 +113,18 @@ def train(
     out: Path,
     record: Mapping[str, Any],
     resume: bool = False,
+    guard: Guard | None = None,
 ) -> dict[str, Any]:
     """Trains `learner.clip.model` in place and returns the summary that it also writes to `out/summary.json`.
 
     `record` is what the run was started with: it goes to options.json, and continuing with another is refused.
     UserError for a loss that is no number. Asked to stop (Ctrl-C), it ends its step, saves, raises KeyboardInterrupt.
-    Of several processes the first writes; all give the same summary.
+    Of several processes the first writes; all give the same summary. A guard may end it early, and says which epoch
+    is kept.
     """
     clip, ranks = learner.clip, learner.ranks
     folder = out / "checkpoints"
-    digest = begin(out, record, resume=resume, ranks=ranks)
+    digest = begin(out, record, resume=resume, ranks=ranks, guard=guard)
     run = load_run(folder, learner, defence, digest=digest) if resume else Run()
     if run.step == 0:
         with learner.autocast():
@@ -133,7 +136,7 @@ def train(
     clock, pace = Stopwatch(), dict[str, float]()
     progress = ProgressReport(total_steps, done=run.step, shown=ranks.is_first)
     with StopRequest() as stop, progress, closing(metrics), other_processes(folder, ranks):
-        while run.epoch < options.epochs:
+        while run.epoch < options.epochs and (guard is None or guard.look(run.epoch)):
             set_mode(clip.model, options.batch_norm)
             started = time.perf_counter()
             for host_batch in stream.epoch(run.epoch, skip=run.step_in_epoch):
@@ -160,7 +163,7 @@ def train(
                     raise KeyboardInterrupt
             run = _after_epoch(run)
             save(run=run)
-    return finish(clip, stream, out, run=run, metadata=metadata)
+    return finish(clip, stream, out, run=run, metadata=metadata, guard=guard)
 
 
 @contextmanager

@@ -48,6 +48,13 @@ def defend(
             help="Say what the run will need, time a few steps, draw a batch into OUT; then stop.",
         ),
     ] = False,
+    guard: Annotated[
+        bool,
+        typer.Option(
+            help="Hold out 5 % of the samples (256 at most), watch retrieval, agreement with the model as it came and "
+            "universal triggers on them after each epoch; stop where the model collapses, keep the best epoch.",
+        ),
+    ] = True,
     audit: Annotated[
         bool,
         typer.Option(
@@ -72,6 +79,7 @@ def defend(
         out=out,
         resume=resume,
         dry_run=dry_run,
+        guard=guard,
     )
     print_summary(summary)
     if audit:
