@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from pipeline.errors import UserError
 from pipeline.storage import write_json
-from trainer.batches import Batch, BatchStream
+from trainer.batch import Batch, on_device
+from trainer.batches import BatchStream
 from trainer.checkpoint import Storage
 from trainer.defences.defence import Defence
 from trainer.devices import Precision
@@ -136,10 +137,9 @@ def train(
         while run.epoch < options.epochs:
             set_mode(clip.model, options.batch_norm)
             started = time.perf_counter()
-            for host_batch in stream.epoch(run.epoch, skip=run.step_in_epoch):
+            for batch in on_device(stream.epoch(run.epoch, skip=run.step_in_epoch), learner.device):
                 clock.arrived()
                 lr = learning_rate(run.step, total_steps=total_steps, options=optim)
-                batch = host_batch.to(learner.device)
                 loss, terms, found = compute_loss(learner, defence, batch, step=run.step)
                 check_finite(loss, terms, step=run.step, lr=lr, batch=batch, out=out, ranks=ranks)
                 update(learner, loss, lr=lr, max_gradient_norm=optim.max_gradient_norm)
