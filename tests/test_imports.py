@@ -28,6 +28,7 @@ LAYERS = {
     ),
     "trainer": (
         ("", "architecture", "hugging_face"),
+        ("log_places",),
         ("checkpoint", "classes", "devices", "log", "losses", "optim", "ranks", "records", "seeds"),
         ("siglip_tower", "torchvision_shim", "transformers_shim", "vocabulary"),
         ("batch", "data", "figures", "images", "interrupt", "kept_tokens"),
@@ -38,6 +39,7 @@ LAYERS = {
         ("attacks", "defences", "recompute"),
         ("learner",),
         ("audit", "conversion", "evals", "poisoning", "run_folder"),
+        ("watching",),
         ("poisoned_shards", "report", "train"),
         ("preflight", "report_page"),
         ("launch",),
