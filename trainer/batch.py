@@ -134,7 +134,7 @@ def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]
         for batch in batches:
             yield batch.to(device)
         return
-    copying = torch.cuda.Stream(device)
+    copying: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     ahead: Batch | None = None
     for batch in batches:
         with torch.cuda.stream(copying):

@@ -99,9 +99,11 @@ def test_a_sample_takes_different_stored_negatives_over_the_epochs(
 ) -> None:
     sample = SampleReader(index).read(0)
     built = stream(index, clip).preparer
-    rows = {
-        tuple(built.prepare(0, sample, e, triple=True, views=True).negative_L.tolist()) for e in range(20)
-    }  # type: ignore[union-attr]
+    rows = set()
+    for epoch in range(20):
+        negative_L = built.prepare(0, sample, epoch, triple=True, views=True).negative_L
+        assert negative_L is not None
+        rows.add(tuple(negative_L.tolist()))
     stored = {tuple(clip.tokenizer([n["text"]])[0].tolist()) for n in sample.record["negatives"]}
     assert rows == stored
 

@@ -43,7 +43,7 @@ def start(write_shards: WriteShards, tmp_path: Path) -> Start:
     torch.save(load_model(TINY, seed=3).model.state_dict(), tmp_path / "start.pt")
 
     def run(out: str, **more: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        training = {"epochs": 2, "device": "cpu", "log_every": 1}
+        training: dict[str, Any] = {"epochs": 2, "device": "cpu", "log_every": 1}
         watch = more.pop("watch", None)
         found = defend(
             ModelChoice(checkpoint=tmp_path / "start.pt", model=TINY, activation="gelu"),
