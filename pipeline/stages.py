@@ -183,9 +183,10 @@ def _make_subcaptions(work: Work) -> None:
     if graphs is None:
         graphs = read_scene_graphs(read_table(_before(work, "scene_graphs", "parse-captions")))
     lexicons = cached_lexicons(work.options.lexicons)
+    graphs.reverse()
     rows = [
-        _make_subcaption(caption, graph, lexicons, work.options.subcaptions)
-        for caption, graph in zip(work.captions, graphs, strict=True)
+        _make_subcaption(caption, graphs.pop(), lexicons, work.options.subcaptions)  # gone, for memory's sake
+        for caption in work.captions
     ]
     write_table(work.file, subcaptions_table(rows))
     work.made["subcaptions"] = rows

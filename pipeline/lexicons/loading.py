@@ -30,6 +30,7 @@ MANIFEST_FILE: Final = "manifest.json"
 FILES: Final = (*(f"{name}.csv" for name in LEXICONS), LINKS_FILE, MANIFEST_FILE)
 BANDS: Final = ("common", "frequent", "medium", "uncommon", "rare")
 """From the most to the least frequent fifth of a lexicon's candidates."""
+_BAND_NUMBERS: Final = {band: number for number, band in enumerate(BANDS)}
 _SHARED_COLUMNS: Final = ("term_id", "term", "kind", "band", "source", "synset", "in_captions")
 FORM_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "objects": ("plural",),
@@ -203,11 +204,13 @@ def default_folder() -> Path:
 def read_terms(file: Path, name: str) -> tuple[Term, ...]:
     """The rows of one lexicon's CSV file, validated."""
     with file.open(encoding="utf-8", newline="") as opened:
-        reader = csv.DictReader(opened)
+        reader = csv.reader(opened)
         columns = COLUMNS[name]
-        if tuple(reader.fieldnames or ()) != columns:
-            raise UserError(f"{file} has the columns {reader.fieldnames}, not {', '.join(columns)}")
-        terms = tuple(_term(row, name, file, number) for number, row in enumerate(reader, start=2))
+        found = next(reader, [])
+        if tuple(found) != columns:
+            raise UserError(f"{file} has the columns {found}, not {', '.join(columns)}")
+        rows = (row for row in reader if row)
+        terms = tuple(_term(row, name, file, number) for number, row in enumerate(rows, start=2))
     seen: dict[str, int] = {}
     for number, term in enumerate(terms, start=2):
         first = seen.setdefault(term.term_id, number)
@@ -218,22 +221,20 @@ def read_terms(file: Path, name: str) -> tuple[Term, ...]:
     return terms
 
 
-def _term(row: dict[str, str], name: str, file: Path, number: int) -> Term:
-    cells = [row[column] for column in COLUMNS[name]]
-    if None in row or None in cells or row["band"] not in BANDS or not row["term"]:
-        raise UserError(
-            f"{file}, line {number}: not a lexicon row: {','.join(str(cell) for cell in row.values())}"
-        )
+def _term(row: list[str], name: str, file: Path, number: int) -> Term:
+    if len(row) != len(COLUMNS[name]) or row[3] not in _BAND_NUMBERS or not row[1]:
+        raise UserError(f"{file}, line {number}: not a lexicon row: {','.join(row)}")
+    term_id, term, kind, band, source, synset, in_captions, *forms, synonyms = row
     return Term(
-        term_id=row["term_id"],
-        term=row["term"],
-        kind=row["kind"],
-        band=BANDS.index(row["band"]),
-        source=row["source"],
-        synset=row["synset"],
-        in_captions=row["in_captions"] == "yes",
-        forms=(row["term"], *(row[column] for column in FORM_COLUMNS[name])),
-        synonyms=tuple(row["synonyms"].split(SEPARATOR)) if row["synonyms"] else (),
+        term_id=term_id,
+        term=term,
+        kind=kind,
+        band=_BAND_NUMBERS[band],
+        source=source,
+        synset=synset,
+        in_captions=in_captions == "yes",
+        forms=(term, *forms),
+        synonyms=tuple(synonyms.split(SEPARATOR)) if synonyms else (),
     )
 
 
@@ -286,7 +287,9 @@ def _read_links(file: Path, terms: Mapping[str, tuple[Term, ...]]) -> dict[str, 
             numbers = moved[name]
             if numbers is not None:
                 rows = _steps(sorted(numbers[row] for row in _rows(rows) if row in numbers))
-            links[name][link].update(dict.fromkeys(words.split(SEPARATOR), rows))
+            words_of = links[name][link]
+            for word in words.split(SEPARATOR):
+                words_of[word] = rows
         except UserError:
             raise
         except (ValueError, KeyError) as error:
