@@ -118,7 +118,11 @@ def ingest(
         UserError: The folder was read from something else, or from the same files before they were changed.
     """
     if (folder / INDEX).exists():
-        index = read_index(folder)
+        try:
+            index = read_index(folder)
+        except UserError:  # it cannot say what was read, so all is read again
+            tell(f"{folder.name}/{INDEX} is damaged; made again")
+            return _ingest(source, folder, rows_per_part=rows_per_part, workers=workers)
         _check_unchanged(index, source, rows_per_part, folder, workers)
         _mend(index, source, folder, workers, tell)
         return index
