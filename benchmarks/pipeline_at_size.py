@@ -196,7 +196,8 @@ def million(folder: Path, captions: list[str], sizes: Sizes, model: str = "") ->
     start = runs["tiny"]
 
     def pace(name: str, num: int, *, of: str) -> float:
-        return (num - 100) / (getattr(runs[name], of) - getattr(start, of))
+        taken: float = getattr(runs[name], of) - getattr(start, of)
+        return (num - 100) / taken
 
     return {
         "captions/s, many": pace("many", sizes.many, of="seconds"),

@@ -49,6 +49,7 @@ from pipeline.shards import write_shard
 from pipeline.storage import (
     append_line,
     find_named,
+    give_back_memory,
     hold,
     is_of_this_process,
     place,
@@ -412,7 +413,9 @@ def _run_part(
     Returns its number, the seconds, and a line for each file that was damaged.
     """
     with without_garbage_collection():
-        return _make_part(options, format, made_with, *numbered)
+        made = _make_part(options, format, made_with, *numbered)
+    give_back_memory()
+    return made
 
 
 def _make_part(

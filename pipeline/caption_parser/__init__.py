@@ -29,7 +29,7 @@ _STAND_INS = {
 
 if "spacy" not in sys.modules:
     _absent = {name: module for name, module in _STAND_INS.items() if name not in sys.modules}
-    sys.modules |= _absent  # type: ignore[operator]
+    sys.modules.update(_absent)  # type: ignore[arg-type]
     try:
         import spacy  # noqa: F401, TID251
     finally:

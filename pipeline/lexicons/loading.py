@@ -9,7 +9,7 @@ import csv
 import hashlib
 import io
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -69,16 +69,17 @@ class Term:
 class Lexicon:
     """One lexicon: its terms, its bands, and which terms a word rules out."""
 
-    def __init__(self, name: str, terms: tuple[Term, ...], links: Mapping[str, Mapping[str, str]]) -> None:
+    def __init__(
+        self, name: str, terms: tuple[Term, ...], links: Mapping[str, Sequence[tuple[str, str]]]
+    ) -> None:
+        """`links`: for each of LINKS, rows of terms and the words they are linked to, as links.tsv has them."""
         self.name = name
         self.terms = terms
         self.bands = tuple(
             tuple(index for index, term in enumerate(terms) if term.band == band)
             for band in range(len(BANDS))
         )
-        self._excluded, self._near, self._possible, self._contrasts, self._kinds = (
-            dict[str, str | int](links[link]) for link in LINKS
-        )
+        self._links = links
         self._masks: dict[str, int] = {}
 
     def excluded(self, word: str) -> int:
@@ -116,6 +117,27 @@ class Lexicon:
         if rows.__class__ is int:
             return rows
         return 0 if rows is None else self._decoded(self._kinds, noun)
+
+    # 200,000 words: by the first that is asked for, and not by whoever reads the lexicons
+    @cached_property
+    def _excluded(self) -> dict[str, str | int]:
+        return _by_word(self._links["excluded"])
+
+    @cached_property
+    def _near(self) -> dict[str, str | int]:
+        return _by_word(self._links["near"])
+
+    @cached_property
+    def _possible(self) -> dict[str, str | int]:
+        return _by_word(self._links["possible"])
+
+    @cached_property
+    def _contrasts(self) -> dict[str, str | int]:
+        return _by_word(self._links["contrasts"])
+
+    @cached_property
+    def _kinds(self) -> dict[str, str | int]:
+        return _by_word(self._links["kind"])
 
     def _decoded(self, links: dict[str, str | int], word: str) -> int:
         steps = links[word]
@@ -275,8 +297,16 @@ def write_links(
     return ("\n".join(lines) + "\n").encode()
 
 
-def _read_links(file: Path, terms: Mapping[str, tuple[Term, ...]]) -> dict[str, dict[str, dict[str, str]]]:
-    links: dict[str, dict[str, dict[str, str]]] = {name: {link: {} for link in LINKS} for name in LEXICONS}
+def _by_word(links: Sequence[tuple[str, str]]) -> dict[str, str | int]:
+    return {word: rows for rows, words in links for word in words.split(SEPARATOR)}
+
+
+def _read_links(
+    file: Path, terms: Mapping[str, tuple[Term, ...]]
+) -> dict[str, dict[str, list[tuple[str, str]]]]:
+    links: dict[str, dict[str, list[tuple[str, str]]]] = {
+        name: {link: [] for link in LINKS} for name in LEXICONS
+    }
     moved: dict[str, dict[int, int] | None] = {}
     for line in file.read_text(encoding="utf-8").splitlines():
         try:
@@ -287,9 +317,7 @@ def _read_links(file: Path, terms: Mapping[str, tuple[Term, ...]]) -> dict[str, 
             numbers = moved[name]
             if numbers is not None:
                 rows = _steps(sorted(numbers[row] for row in _rows(rows) if row in numbers))
-            words_of = links[name][link]
-            for word in words.split(SEPARATOR):
-                words_of[word] = rows
+            links[name][link].append((rows, words))
         except UserError:
             raise
         except (ValueError, KeyError) as error:

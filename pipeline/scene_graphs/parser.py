@@ -22,8 +22,9 @@ import spacy  # noqa: TID251 - this is spaCy's one module beside those of `capti
 from spacy.attrs import DEP, HEAD, IDX, LEMMA, LENGTH, TAG  # type: ignore[import-not-found]  # noqa: TID251
 from spacy.language import Language  # noqa: TID251
 from spacy.strings import StringStore  # noqa: TID251
-from spacy.tokenizer import Tokenizer  # noqa: TID251
+from spacy.tokenizer import Tokenizer  # type: ignore[import-not-found]  # noqa: TID251
 from spacy.tokens import Doc  # noqa: TID251
+from spacy.util import registry  # noqa: TID251
 from thinc.api import use_ops
 
 from pipeline import schema
@@ -157,7 +158,7 @@ def without_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-@spacy.registry.tokenizers(STORED_TOKENIZER)  # type: ignore[untyped-decorator]
+@registry.tokenizers(STORED_TOKENIZER)  # type: ignore[untyped-decorator,unused-ignore]
 def _stored_tokenizer() -> Callable[[Language], Tokenizer]:
     """Without the language's rules: those of the folder replace them, and to read 1,300 of them twice takes 0.1 s."""
     return lambda nlp: Tokenizer(nlp.vocab)

@@ -1,6 +1,7 @@
 """Parquet files: tables as wholes, rows of files that do not fit into memory, values that stand more than once."""
 
 import contextlib
+import ctypes
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -41,6 +42,14 @@ def forgo_pandas() -> None:
             pa.array([0])
         finally:
             sys.meta_path.remove(finder)
+
+
+def give_back_memory() -> None:
+    """Hand the system what Arrow and the C library keep for later: a part's tables are gone when it is done."""
+    pa.default_memory_pool().release_unused()
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # another C library than GNU's
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def write_table(path: Path, table: pa.Table) -> None:
