@@ -270,7 +270,7 @@ def time_shard(out: Path) -> float:
 
     captions = read_captions(read_table(out / "captions/00000.parquet"))
     rows = read_subcaptions(read_table(out / "subcaptions/00000.parquet"))
-    form = read_json(out / "captions/index.json")["format"]
+    form = read_json(out / "stages/captions.json")["format"]
     begun = time.perf_counter()
     write_shard(captions, rows, format=form, folder=out / "shards", number=0)
     describe_made(out / "shards/00000.tar")
@@ -286,8 +286,8 @@ def queries(folder: Path, captions: list[str], sizes: Sizes, model: str = "") ->
     found: dict[str, Any] = {"rows": rows}
     for name in saved_queries():
         begun = time.perf_counter()
-        with open(os.devnull, "w", encoding="utf-8") as nowhere:
-            run_query(folder / "many", name, QueryOptions(), terminal=nowhere)
+        result = QueryOptions(format="parquet", out=folder / "result.parquet")
+        run_query(folder / "many", name, result, terminal=sys.stdout)
         found[name] = round(time.perf_counter() - begun, 2)
     return found
 

@@ -18,7 +18,7 @@ LAYERS = {
         ("page",),
         ("tables", "engine", "demo", "llm", "records"),
         ("caption_parser", "scene_graphs", "lexicons", "captions"),
-        ("subcaptions", "shards"),
+        ("croissant", "subcaptions", "shards"),
         ("manifest",),
         ("stages",),
         ("looking",),
