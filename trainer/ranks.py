@@ -148,8 +148,9 @@ def join_ranks(*, cuda: bool) -> Ranks:
 
 
 def leave_ranks() -> None:
-    """Ends what `join_ranks` began."""
+    """Ends what `join_ranks` began, when all have come: one that leaves early may take what others await."""
     if distributed.is_initialized():
+        distributed.barrier()
         distributed.destroy_process_group()
 
 
