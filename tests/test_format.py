@@ -176,7 +176,7 @@ def test_fields_of_the_json_files(out: Path, words: list[str], cells: list[str])
         value = (
             value[name] if part == name else next(iter(value[name] if "[" in part else value[name].values()))
         )
-    assert sorted(value) == sorted(re.findall(r"`(\w+)`", cells[0]))
+    assert sorted(value) == sorted(re.findall(r"`(@?\w+)`", cells[0]))
 
 
 def test_the_folder_is_the_one_drawn(out: Path) -> None:

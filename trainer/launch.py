@@ -38,6 +38,7 @@ from trainer.preflight import look, rehearse
 from trainer.ranks import ONE, Ranks, join_ranks, leave_ranks
 from trainer.run_folder import check_folder, check_options
 from trainer.train import TrainOptions, prepare, train
+from trainer.watching import WatchOptions, build_watch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +63,13 @@ def defend(
     resume: bool = False,
     dry_run: bool = False,
     guard: bool = True,
+    watch: WatchOptions | None = None,
 ) -> dict[str, Any]:
     """Fine-tunes the model so that a backdoor is forgotten, and returns the run's summary, as in `out/summary.json`.
 
     `defence` is the options of one of `trainer.defences.DEFENCES`. `dry_run` stops after a few steps that are thrown
     away, having said what the run will need; its summary is empty. `guard` holds a part of the samples out, and watches
-    the run on them (`trainer.guard`).
+    the run on them (`trainer.guard`). `watch` measures in the middle, and changes nothing.
 
     Raises:
         UserError: Weights, shards, options or a folder that cannot be used.
@@ -85,6 +87,7 @@ def defend(
         resume=resume,
         dry_run=dry_run,
         guard=guard,
+        watch=watch,
     )
 
 
@@ -132,6 +135,7 @@ def _start(
     poison: PoisonOptions | None = None,
     dry_run: bool = False,
     guard: bool = False,
+    watch: WatchOptions | None = None,
 ) -> dict[str, Any]:
     check_folder(out, resume=resume)
     ranks = join_ranks(cuda=find_device(options.device).type == "cuda")
@@ -142,6 +146,8 @@ def _start(
         Setting(clip=clip, seed=batches.seed, images_vary=batches.resize == "random-crop", ranks=ranks),
     )
     check_samples(index, built.needs, batches)
+    watch = watch or WatchOptions()
+    watched = build_watch(watch, clip, seed=batches.seed) if ranks.is_first else None
     if optim.lr is None:
         optim = replace(optim, lr=_learning_rate(command, clip, defence, model))
     groups = {"method": defence, "batches": batches, "optim": optim, "train": options}
@@ -211,6 +217,8 @@ def _start(
                     record=record,
                     resume=resume,
                     guard=Guard(clip, held, out=out, seed=batches.seed, ranks=ranks) if held else None,
+                    watch=watched,
+                    watch_every=watch.evaluate_every,
                 )
             leave_ranks()
             return summary
