@@ -48,7 +48,7 @@ write_images(at / "ImageNet1K/validation/images", tests)
 rows = "".join(f"images/{s.key}.jpg,{s.label}\n" for s in tests)
 write(at / "ImageNet1K/validation/labels.csv", f"image,label\n{rows}")
 prompts = "[lambda c: f'a photo of a {c}.', lambda c: f'a drawing of a {c}.']"
-write(at / "ImageNet1K/validation/classes.py", f"classes = {list(NOUNS)!r}\ntemplates = {prompts}\n")
+write(at / "ImageNet1K/validation/classes.py", f"{{'classes': {list(NOUNS)!r}, 'templates': {prompts}}}\n")
 victim = Path(trainer.__file__).parent / "demo_victim" / "victim.safetensors"
 clip = trainer.load_model("cleanerclip-tiny-32") if tiny else trainer.load_model(checkpoint=victim)
 weights: dict[str, Any] = clip.model.state_dict()

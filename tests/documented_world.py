@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from pipeline.captions.readers import InputOptions
+from pipeline.stages import PipelineOptions, run_stages
 from tests.evaluation_inputs import TINY
 from tests.small_inputs import image_bytes, write_tar
 from tests.square_shards import COLOURS, make_members, square
@@ -30,7 +32,16 @@ def make_world(folder: Path) -> None:
     _captions(folder)
     _shards(folder / "cc3m")
     shutil.copytree(folder / "cc3m", folder / "cc500k")
-    for name in ("images", "cc100k", "test", "sets", "DATA"):
+    source = InputOptions(input=str(folder / "cc3m/*.tar"))
+    run_stages(PipelineOptions(source=source, out=folder / "cf"))
+    for name in ("cc3m-cf", "held-out"):
+        shutil.copytree(folder / "cf", folder / name)
+    run_stages(
+        PipelineOptions(
+            source=source, out=folder / "cf-no-shards", stages=("captions", "scene_graphs", "subcaptions")
+        )
+    )
+    for name in ("images", "texts", "cc100k", "test", "sets", "DATA"):
         shutil.copytree(folder / "cc3m", folder / name)
     for name in ("imagenet.json", "world/manifest.json", "other/manifest.json", "captioned.json"):
         _labelled(folder / name)
@@ -77,14 +88,18 @@ def _shards(folder: Path) -> None:
 def _labelled(path: Path) -> None:
     """A manifest of labelled and captioned images, with the splits that the documents name."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    shards = path.with_suffix(".tar")
     members = {}
     for number in range(12):
         members[f"{number:04d}.jpg"] = square(list(COLOURS)[number % 4], background=20 * number)
         members[f"{number:04d}.cls"] = str(number % len(CLASSES)).encode()
-        members[f"{number:04d}.txt"] = f"a {list(COLOURS)[number % 4]} square".encode()
-    write_tar(shards, members)
-    splits = {name: {"shards": shards.name} for name in ("train", "val", "test")}
+        members[f"{number:04d}.txt"] = (
+            f"a {list(COLOURS)[number % 4]} {('banana', 'square')[number % 2]}".encode()
+        )
+    splits = {}
+    for split in ("train", "val", "test"):  # not the same images
+        members["0000.jpg"] = square("red", background=len(split))
+        shard = write_tar(path.with_name(f"{path.stem}-{split}.tar"), members)
+        splits[split] = {"shards": shard.name}
     content = {
         "name": "toy",
         "classnames": CLASSES,
@@ -102,8 +117,8 @@ def _class_folders(folder: Path) -> None:
             (place / name / "0.png").write_bytes(image_bytes())
     lines = [f"{name}/0.png,{number}" for number, name in enumerate(CLASSES)]
     (folder / "ImageNet1K/validation/labels.csv").write_text("image,label\n" + "\n".join(lines) + "\n")
-    text = f"classes = {list(CLASSES)!r}\ntemplates = [lambda c: f'a photo of a {{c}}.']\n"
-    (folder / "classes.py").write_text(text)
+    prompts = "[lambda c: f'a photo of a {c}.']"
+    (folder / "classes.py").write_text(f"{{'classes': {list(CLASSES)!r}, 'templates': {prompts}}}\n")
     with (
         tarfile.open(folder / "poisoned-images.tar", "w") as tar,
         tarfile.open(folder / "cc3m/00000.tar") as clean,
@@ -117,10 +132,11 @@ def _models(folder: Path) -> None:
     """Tiny models in the formats that the documents speak of."""
     from trainer.conversion import convert
 
-    for number, name in enumerate(("suspect", "clean", "openai", "a", "b", "c", "clean-a", "clean-b")):
+    for number, name in enumerate(
+        ("suspect", "clean", "openai", "a", "b", "c", "clean-a", "clean-b", "clean-c")
+    ):
         clip = load_model(TINY, seed=number)
         told = {"model": TINY, "quick_gelu": "false"}
         save_weights(folder / f"{name}.safetensors", clip.model.state_dict(), metadata=told)
         torch.save({"epoch": 1, "name": "run", "state_dict": clip.model.state_dict()}, folder / f"{name}.pt")
-    convert(load_model(TINY, seed=9), "safetensors", folder / "clean-c", card="")
     convert(load_model("cleanerclip-vit-64", seed=9), "hf", folder / "clip-vit-base-patch32", card="")

@@ -26,6 +26,6 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         for cell in notebook.cells
         for output in cell.get("outputs", ())
     ]
-    assert told[0] == "dog | chasing | ball\n"
+    assert told[0] == "dog | chasing | ball\ndog | on | beach\n"
     assert any(text.startswith("evidence found") for text in told)
     assert sum("BA " in text for text in told) == 2

@@ -161,7 +161,8 @@ def _places(sides: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def _are_places(found: object) -> bool:
     names = ("triggered_to_clean", "triggered_to_target")
-    return isinstance(found, dict) and len({len(found.get(name) or ()) for name in names} - {0}) == 1
+    lists = [found.get(name) for name in names] if isinstance(found, dict) else []
+    return len({len(each) if isinstance(each, list) else 0 for each in lists} | {0}) == 2 and all(lists)
 
 
 def _pictures(files: Sequence[Path], sides: Sequence[str]) -> list[str]:
