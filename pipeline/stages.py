@@ -51,6 +51,7 @@ from pipeline.shards import write_shard
 from pipeline.storage import (
     append_line,
     find_named,
+    give_back_memory,
     hold,
     is_of_this_process,
     place,
@@ -186,9 +187,10 @@ def _make_subcaptions(work: Work) -> None:
     if graphs is None:
         graphs = read_scene_graphs(read_table(_before(work, "scene_graphs", "parse-captions")))
     lexicons = cached_lexicons(work.options.lexicons)
+    graphs.reverse()
     rows = [
-        _make_subcaption(caption, graph, lexicons, work.options.subcaptions)
-        for caption, graph in zip(work.captions, graphs, strict=True)
+        _make_subcaption(caption, graphs.pop(), lexicons, work.options.subcaptions)  # gone, for memory's sake
+        for caption in work.captions
     ]
     write_table(work.file, subcaptions_table(rows))
     work.made["subcaptions"] = rows
@@ -415,7 +417,9 @@ def _run_part(
     Returns its number, the seconds, and a line for each file that was damaged.
     """
     with without_garbage_collection():
-        return _make_part(options, format, made_with, *numbered)
+        made = _make_part(options, format, made_with, *numbered)
+    give_back_memory()
+    return made
 
 
 def _make_part(

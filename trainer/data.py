@@ -23,6 +23,7 @@ from pipeline.storage import (
     BROKEN_SHARD,
     IMAGE_EXTENSIONS,
     MAX_NAMED_FAULTS,
+    REFUSED_MEMBER,
     TarMember,
     find_files,
     read_members,
@@ -39,6 +40,8 @@ NOWHERE: Final = -1
 """The place of a member that a sample does not have, or that stands in a compressed or remote tar."""
 _PLACES: Final = 6
 """Numbers for each sample: offset and size of its image, its text, its JSON."""
+MOST_LEFT_OUT: Final = 9
+"""For each sample that can be used; where more cannot, nobody meant these data."""
 _OPEN_SHARDS: Final = 64
 _WHOLE_SHARDS: Final = 3
 """As many as a buffer of shuffled samples usually reaches into."""
@@ -235,7 +238,7 @@ def index_shards(shards: tuple[Path, ...], *, image_shards: tuple[Path, ...] = (
                 places.extend(chain.from_iterable(map(_place, (image, group.get("txt"), group.get("json")))))
                 triple_keys += [key] if has_triple(record) else []
                 num_without_views += not views_of(record)
-    _check_index(shards, keys, skipped)
+    _check_index(shards, keys, starts, skipped)
     return ShardIndex(
         shards=shards,
         image_shards=beside,
@@ -325,7 +328,7 @@ def read_captions(index: ShardIndex) -> Iterator[tuple[str, str]]:
                 yield group["__key__"], _caption(_bytes_of(group, "txt"), record)
 
 
-def _check_index(shards: tuple[Path, ...], keys: list[str], skipped: Skipped) -> None:
+def _check_index(shards: tuple[Path, ...], keys: list[str], starts: list[int], skipped: Skipped) -> None:
     if not keys:
         counts = skipped.counts
         if counts[NO_IMAGE]:
@@ -336,6 +339,14 @@ def _check_index(shards: tuple[Path, ...], keys: list[str], skipped: Skipped) ->
             hint = f"left out: {dict(counts)}" if counts else "they are empty"
         raise UserError(
             f"no sample with image and caption in {len(shards)} shards ({shards[0]}, ...): {hint}"
+        )
+    left_out = sum(skipped.counts.values()) - skipped.counts[REFUSED_MEMBER]
+    num_empty = sum(start == end for start, end in zip(starts, [*starts[1:], len(keys)], strict=True))
+    if left_out > MOST_LEFT_OUT * len(keys) or 2 * num_empty > len(shards):
+        told = ", ".join(f"{count:,} {reason}" for reason, count in skipped.counts.most_common())
+        raise UserError(
+            f"only {len(keys):,} samples can be used, of {num_empty} of {len(shards)} shards none ({told}): mend these "
+            f"shards or name only those that are whole"
         )
     if len(set(keys)) < len(keys):
         key = Counter(keys).most_common(1)[0][0]

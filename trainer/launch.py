@@ -37,6 +37,7 @@ from trainer.preflight import look, rehearse
 from trainer.ranks import ONE, Ranks, join_ranks, leave_ranks
 from trainer.run_folder import check_folder, check_options
 from trainer.train import TrainOptions, prepare, train
+from trainer.watching import WatchOptions, build_watch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +61,12 @@ def defend(
     out: Path,
     resume: bool = False,
     dry_run: bool = False,
+    watch: WatchOptions | None = None,
 ) -> dict[str, Any]:
     """Fine-tunes the model so that a backdoor is forgotten, and returns the run's summary, as in `out/summary.json`.
 
     `defence` is the options of one of `trainer.defences.DEFENCES`. `dry_run` stops after a few steps that are thrown
-    away, having said what the run will need; its summary is empty.
+    away, having said what the run will need; its summary is empty. `watch` measures in the middle, and changes nothing.
 
     Raises:
         UserError: Weights, shards, options or a folder that cannot be used.
@@ -81,6 +83,7 @@ def defend(
         out=out,
         resume=resume,
         dry_run=dry_run,
+        watch=watch,
     )
 
 
@@ -127,6 +130,7 @@ def _start(
     resume: bool,
     poison: PoisonOptions | None = None,
     dry_run: bool = False,
+    watch: WatchOptions | None = None,
 ) -> dict[str, Any]:
     check_folder(out, resume=resume)
     ranks = join_ranks(cuda=find_device(options.device).type == "cuda")
@@ -138,6 +142,8 @@ def _start(
         Setting(clip=clip, seed=batches.seed, images_vary=batches.resize == "random-crop", ranks=ranks),
     )
     check_samples(index, built.needs, batches)
+    watch = watch or WatchOptions()
+    watched = build_watch(watch, clip, seed=batches.seed) if ranks.is_first else None
     if optim.lr is None:
         optim = replace(optim, lr=_learning_rate(command, clip, defence, model))
     groups = {"method": defence, "batches": batches, "optim": optim, "train": options}
@@ -202,6 +208,8 @@ def _start(
                     out=out,
                     record=record,
                     resume=resume,
+                    watch=watched,
+                    watch_every=watch.evaluate_every,
                 )
             leave_ranks()
             return summary

@@ -27,7 +27,7 @@ from trainer.log import say
 from trainer.model import ClipModel, open_clip_config
 from trainer.ranks import Ranks
 
-FREE_OPTIONS = ("workers", "log_every", "save_every")
+FREE_OPTIONS = ("workers", "log_every", "log_to", "save_every")
 """A resumed run may have others: they change no weight."""
 
 

@@ -118,14 +118,25 @@ def ingest(
     Raises:
         UserError: The folder was read from something else, or from the same files before they were changed.
     """
-    if (folder.parent / INDEX).exists():
-        index = read_index(folder)
+    index = _known_index(folder, tell)
+    if index is not None:
         _check_unchanged(index, source, rows_per_part, folder, workers)
         _mend(index, source, folder, workers, tell)
         return index
     index = _ingest(source, folder, rows_per_part=rows_per_part, workers=workers)
     write_json(folder.parent / INDEX, asdict(index))
     return index
+
+
+def _known_index(folder: Path, tell: Callable[[str], None]) -> CaptionsIndex | None:
+    """The index; None where it is missing or damaged: it cannot say what was read then, so all is read again."""
+    if not (folder.parent / INDEX).exists():
+        return None
+    try:
+        return read_index(folder)
+    except UserError:
+        tell(f"{INDEX} is damaged; made again")
+        return None
 
 
 def damaged_parts(index: CaptionsIndex, folder: Path) -> list[tuple[Part, str]]:

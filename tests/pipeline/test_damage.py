@@ -138,6 +138,19 @@ def test_a_damaged_manifest_is_written_anew(made: Path, out: Path, damage: Calla
     assert hashes(out) == hashes(made / "out")
 
 
+def test_files_of_other_shapes_are_made_again(made: Path, out: Path) -> None:
+    index, manifest = out / "stages/captions.json", out / "manifest.json"
+    first, second = index.read_bytes(), manifest.read_bytes()
+    index.write_bytes(second)
+    manifest.write_bytes(first)
+    assert "stages/captions.json is damaged; made again" in run(made, out)
+    assert hashes(out) == hashes(made / "out")
+    for file in out.rglob("*.json"):
+        file.write_text("[[1], null]")
+    run(made, out)
+    assert hashes(out) == hashes(made / "out")
+
+
 def test_a_file_that_belongs_to_nothing_is_named_and_not_vouched_for(made: Path, out: Path) -> None:
     (out / "shards/00009.tar").write_bytes(b"x")
     run(made, out)

@@ -15,6 +15,7 @@ from trainer.model import ModelChoice
 from trainer.optim import OptimOptions
 from trainer.run_folder import check_folder
 from trainer.train import TrainOptions
+from trainer.watching import WatchOptions
 
 OPTIONS = OneOf(
     chooser="method",
@@ -40,6 +41,7 @@ def defend(
     batches: BatchOptions,
     optim: OptimOptions,
     options: TrainOptions,
+    watch: WatchOptions,
     resume: Resume = False,
     dry_run: Annotated[
         bool,
@@ -72,6 +74,7 @@ def defend(
         out=out,
         resume=resume,
         dry_run=dry_run,
+        watch=watch,
     )
     print_summary(summary)
     if audit:
