@@ -43,7 +43,7 @@ def make_world(folder: Path) -> None:
     )
     for name in ("images", "texts", "cc100k", "test", "sets", "DATA"):
         shutil.copytree(folder / "cc3m", folder / name)
-    for name in ("imagenet.json", "world/manifest.json", "other/manifest.json", "captioned.json"):
+    for name in ("imagenet.json", "world/manifest.json", "other/manifest.json", "demo/data/manifest.json"):
         _labelled(folder / name)
     _class_folders(folder)
     _models(folder)
@@ -77,7 +77,7 @@ def _captions(folder: Path) -> None:
 def _shards(folder: Path) -> None:
     folder.mkdir()
     for shard in range(2):
-        members = {}
+        members: dict[str, bytes] = {}
         for number in range(shard, NUM, 2):
             sample = make_members(number)
             members |= {f"{number:06d}.{name}": sample[name] for name in ("jpg", "txt")}
@@ -88,7 +88,7 @@ def _shards(folder: Path) -> None:
 def _labelled(path: Path) -> None:
     """A manifest of labelled and captioned images, with the splits that the documents name."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    members = {}
+    members: dict[str, bytes] = {}
     for number in range(12):
         members[f"{number:04d}.jpg"] = square(list(COLOURS)[number % 4], background=20 * number)
         members[f"{number:04d}.cls"] = str(number % len(CLASSES)).encode()

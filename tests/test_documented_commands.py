@@ -144,6 +144,7 @@ def keep(made: Path, base: Path) -> None:
 def test_every_command_runs(
     world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
     failed, done = [], set[str]()
     for line in [line for page in PAGES for line in commands(page)]:
         if reason(line) is not None or line in done:
