@@ -36,6 +36,11 @@ GIVEN: Final[dict[str, dict[str, Any]]] = {
 }
 
 
+APART = {"anchored": 3e-6}
+"""How far the weights may be apart, where not 1e-6: triggers step by the signs of their gradients, and the sign of
+what is all but zero is a matter of rounding."""
+
+
 def run_ranks(
     world: int, given: dict[str, Any], out: Path, *, dies: tuple[int, int] | None = None
 ) -> list[str]:
@@ -138,7 +143,7 @@ def test_several_processes_learn_what_one_does(
     defend(**work("one", method))
     assert run_ranks(world, work("many", method), tmp_path / "many") == [""] * world
     assert distance(tmp_path / "start.pt", tmp_path / "one") > 3e-5
-    assert distance(tmp_path / "one", tmp_path / "many") < 1e-6
+    assert distance(tmp_path / "one", tmp_path / "many") < APART.get(method, 1e-6)
     one, many = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("one", "many"))
     assert one["steps"] == many["steps"] == STEPS
     lines = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("one", "many")]
