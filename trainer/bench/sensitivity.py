@@ -1,6 +1,6 @@
 """What an option does: BA and ASR against its values, where a bench ran one method with several of them.
 
-The paper's Figure 4 (lambda2, tau, K) is the options `counterfactual_weight`, `tau_positive`, `tau_negative` and `triples` of
+The paper's Figure 4 (lambda2, tau, K) is `counterfactual_weight`, `tau_positive`, `tau_negative` and `triples` of
 `cleanerclip`; any other option of any method gives a panel in the same way.
 """
 
