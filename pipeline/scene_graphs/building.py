@@ -108,7 +108,11 @@ def predicate_attributes(tree: Tree) -> Iterator[tuple[int, int]]:
                 described = subjects_of(tree, head)
         elif is_colour_object(tree, index):
             described = coloured(tree, index)
-        elif tree.tags[index] in ("VBG", "VBN") and is_bare_verb(tree, index):
+        elif (
+            tree.tags[index] in ("VBG", "VBN")
+            and tree.lowers[index] not in known_words.TRANSITIVE_PARTICIPLES
+            and is_bare_verb(tree, index)
+        ):
             described = subjects_of(tree, index)
         for noun in described:
             for each in tree.conjuncts(index):
