@@ -62,6 +62,7 @@ def attribute_words(tree: Tree, index: int) -> list[int]:
         tree.tags[first - 1] == "HYPH"
         or tree.lowers[first - 1] == "-"
         or (tree.lowers[first - 1] in known_words.SHADES and tree.lowers[first - 1] != "very")
+        or (tree.labels[first - 1] in ("npadvmod", "compound") and tree.lowers[index].endswith("ed"))
         or (first < index and tree.labels[first - 1] in ("npadvmod", "amod", "advmod", "compound", "nmod"))
     ):  # fmt: skip
         first -= 1

@@ -89,7 +89,13 @@ class Tree:
             and (
                 word in known_words.MEASURE_NOUNS
                 # "a room with views of the sea" has the views, "a photo of a dog" has the dog
-                or (word in known_words.SCENE_NOUNS and self.labels[noun] != "pobj")
+                or (
+                    word in known_words.SCENE_NOUNS
+                    and self.labels[noun] != "pobj"
+                    and not (
+                        self.labels[noun] == "dobj" and self.lemmas[self.heads[noun]] in ("take", "make")
+                    )
+                )
             )
         ):
             self.passed_through[noun] = index

@@ -24,8 +24,9 @@ def repair(tree: "Tree") -> None:
             mend_gerund(tree, index)
         elif tag[:2] == "NN" or tag == "JJ":
             mend_noun(tree, index)
-        elif word == "leaves" and tag == "VBZ":
+        elif tag == "VBZ":
             mend_leaves(tree, index)
+            mend_plural(tree, index)
 
 
 # ---------------------------------------------------------------- verbs that are none
@@ -103,12 +104,37 @@ def mend_live(tree: "Tree", live: int) -> None:
 def mend_leaves(tree: "Tree", leaves: int) -> None:
     """ "bean leaves on a plate": no plant goes away."""
     plant = leaves - 1
-    if plant < 0 or tree.lemmas[plant] not in known_words.LEAFY_PLANTS or tree.heads[plant] != leaves:
+    if (
+        plant < 0
+        or tree.lowers[leaves] != "leaves"
+        or tree.lemmas[plant] not in known_words.LEAFY_PLANTS
+        or tree.heads[plant] != leaves
+    ):
         return
     tree.tags[leaves], tree.labels[plant] = "NNS", "compound"
     for index in range(leaves + 1, len(tree.heads)):
         if tree.heads[index] == leaves and tree.labels[index] == "dobj":
             tree.labels[index] = "appos"
+
+
+def mend_plural(tree: "Tree", index: int) -> None:
+    """ "a dancer poses" is a verb, "chocolate cookies in a jar" is none."""
+    before = index - 1
+    if before < 0 or tree.labels[before] != "compound" or tree.heads[before] != index:
+        return
+    left = [each for each in range(before) if tree.heads[each] == index]
+    if any(tree.labels[each] in ("nsubj", "aux", "expl") for each in left):
+        return
+    is_one = any(tree.lowers[each] in ("a", "an") for each in left)
+    if is_one or tree.lemmas[before] in known_words.PEOPLE_AND_ANIMALS:
+        take(
+            tree,
+            [each for each in left if tree.labels[each] in ("det", "amod", "compound", "nummod")],
+            before,
+        )
+        tree.labels[before] = "nsubj"
+    elif tree.labels[index] == "ROOT":
+        tree.tags[index] = "NNS"
 
 
 # ---------------------------------------------------------------- nouns
@@ -124,6 +150,8 @@ def mend_noun(tree: "Tree", index: int) -> None:
         tree.labels[index - 1], tree.tags[index - 1] = "compound", "NN"
     elif tree.tags[index] == "NNS":
         mend_third_person(tree, index)
+    if tree.labels[index] == "ROOT" and tree.tags[index] == "NN" and word.islower():
+        mend_walk(tree, index)
     if tree.labels[index] == "compound" and tree.words[index] == word:
         mend_adjective(tree, index)
     if before in ("and", "or") and tree.labels[index] == "conj":
@@ -159,6 +187,12 @@ def mend_adjective(tree: "Tree", index: int) -> None:
         noun = tree.heads[noun]
     tree.labels[index], tree.heads[index] = "amod", noun
     tree.tags[index] = "JJ"
+
+
+def mend_walk(tree: "Tree", verb: int) -> None:
+    """ "the bride and groom walk to the garden": what has a subject is a verb."""
+    if any(head == verb and tree.labels[index] == "nsubj" for index, head in enumerate(tree.heads[:verb])):
+        tree.tags[verb] = "VBP"
 
 
 def mend_third_person(tree: "Tree", verb: int) -> None:

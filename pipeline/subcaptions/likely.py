@@ -26,6 +26,8 @@ SHARES: Final = TABLE - 1
 RARE: Final = 51
 """Of 1,024 draws, those from every term alike."""
 SURFACES: Final = ("grass", "street")
+MANY: Final = 12
+"""With so many different nouns seen beside a relation no others are wanted."""
 TRUST: Final = 20
 """So many sightings of a neighbour weigh as much as all captions together."""
 
@@ -77,6 +79,7 @@ class Likely:
         objects = lexicons.objects
         self._people, self._animals = objects.kind(WOMAN), objects.kind(ANIMAL)
         self.object_place = lru_cache(maxsize=100_000)(self._object_place)
+        self.person_place = lru_cache(maxsize=100_000)(self._person_place)
         self.attribute_place = lru_cache(maxsize=100_000)(self._attribute_place)
         self.relation_place = lru_cache(maxsize=100_000)(self._relation_place)
         self._object_words = lru_cache(maxsize=1_000)(self._words_for_objects)
@@ -96,6 +99,15 @@ class Likely:
         """For a noun of a kind, the subject or the object of a relation; None where no term is of the kind."""
         words = self._object_words(link, kind, form)
         return _place(words, self._counts.of(link, relation))
+
+    def _person_place(self, link: str, relation: str, form: int) -> Place | None:
+        """For a person: people, and those animals that captions have there: no dog guides a kit."""
+        place = self._object_place(link, relation, self._people | self._animals, form)
+        people = self._object_words(link, self._people, form)
+        if place is None or not people.every:
+            return place
+        usual = place.close if len({entry[0] for entry in place.close}) >= MANY else people.usual
+        return place._replace(usual=usual, every=place.usual)  # no mermaids, which captions never have
 
     def _words_for_objects(self, link: str, kind: int, form: int) -> _Words:
         entries = self._pools.objects[form].entries(kind or None)
