@@ -1,22 +1,28 @@
 """How fast the trainer prepares batches from files: 500 x 375 JPEGs to 224 px, for `ft` and for `cleanclip`.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.trainer_data [--samples 512] [--workers 1 --workers 2]
+    OMP_NUM_THREADS=1 python -m benchmarks.trainer_data [--samples 512] [--workers 1 --workers 2] [--before CHECKOUT]
 
 Prints a Markdown table: samples per second of CPU time in one process, and beside it those of open_clip's own loader
 with the same decoding, resizing, normalising and tokens (for `cleanclip` the same AutoAugment views and second texts,
-too); then, per number of worker processes, samples per second of wall time, which other work on the machine lowers.
+too), and of an older checkout of this repository; each is a process of its own, they take turns, the medians are
+printed. Then, per number of worker processes, samples per second of wall time, which other work on the machine lowers.
+Each side prepares two epochs, of which the second counts.
 """
 
 import argparse
 import io
 import json
+import os
 import random
+import subprocess
+import sys
 import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
+from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
@@ -38,26 +44,55 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=512)
     parser.add_argument("--workers", type=int, action="append", default=[])
     parser.add_argument("--model", default="RN50")
+    parser.add_argument("--before", type=Path, help="a checkout to compare with")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--side", nargs=4, help=argparse.SUPPRESS)  # which, method, workers, shards
     options = parser.parse_args()
     torch.set_num_threads(1)
-    clip = load_model(options.model)
+    if options.side:
+        print(measure_side(load_model(options.model), *options.side))
+        return
     with tempfile.TemporaryDirectory() as folder:
         shards = write_photographs(Path(folder), options.samples)
-        print("| method | samples/s of CPU | open_clip's loader | ratio |\n| --- | --- | --- | --- |")
+        sides = ["ours", "open_clip"] + (["before"] if options.before else [])
+        print("| method | ours | " + " | ".join(f"{side} | ratio" for side in sides[1:]) + " |")
         for method in METHODS:
-            ours = measure(ours_over(clip, shards, method), clock=time.process_time)
-            theirs = measure(open_clips_over(clip, shards, method), clock=time.process_time)
-            print(f"| {method} | {ours:.0f} | {theirs:.0f} | {ours / theirs:.2f} |", flush=True)
-        if options.workers:
-            print("\n| method | workers | samples/s |\n| --- | --- | --- |")
-        for method in METHODS:
-            for workers in options.workers:
-                found = measure(ours_over(clip, shards, method, workers=workers), clock=time.perf_counter)
-                print(f"| {method} | {workers} | {found:.0f} |", flush=True)
+            found = in_turns([(side, method, "0") for side in sides], shards, options)
+            told = " | ".join(f"{each:.0f} | {found[0] / each:.2f}" for each in found[1:])
+            print(f"| {method} | {found[0]:.0f} | {told} |", flush=True)
+        for method in METHODS if options.workers else ():
+            found = in_turns([("ours", method, str(workers)) for workers in options.workers], shards, options)
+            for workers, each in zip(options.workers, found, strict=True):
+                print(f"{method}, {workers} workers: {each:.0f} samples/s of wall time", flush=True)
 
 
-def write_photographs(folder: Path, num: int) -> str:
-    """Shards of noisy gradients, which a JPEG of quality 85 stores in 40 KB, as it does photographs of this size."""
+def in_turns(sides: list[tuple[str, str, str]], shards: str, options: argparse.Namespace) -> list[float]:
+    """The median of each side over the rounds, in which they take turns."""
+    found: list[list[float]] = [[] for _ in sides]
+    for _ in range(options.rounds):
+        for each, side in zip(found, sides, strict=True):
+            root = options.before if side[0] == "before" else Path(__file__).parents[1]
+            command = [sys.executable, __file__, "--model", options.model, "--side", *side, shards]
+            environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+            told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+            each.append(float(told.stdout))
+    return [median(each) for each in found]
+
+
+def measure_side(clip: ClipModel, side: str, method: str, workers: str, shards: str) -> float:
+    """Samples per second of one side: of processor time, with workers of wall time."""
+    if side == "open_clip":
+        return measure(open_clips_over(clip, shards, method), clock=time.process_time)
+    clock = time.perf_counter if int(workers) else time.process_time
+    return measure(ours_over(clip, shards, method, workers=int(workers)), clock=clock)
+
+
+def write_photographs(folder: Path, num: int, *, size: tuple[int, int] = (500, 375)) -> str:
+    """Shards of noisy gradients, which a JPEG of quality 85 stores in 40 KB, as it does photographs of this size.
+
+    Each has three texts (caption, two views), a positive and a negative.
+    """
+    folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(0)
     words = (
         "a",
@@ -78,12 +113,14 @@ def write_photographs(folder: Path, num: int) -> str:
     for shard in range(2):
         with tarfile.open(folder / f"{shard:05d}.tar", "w") as tar:
             for number in range(shard, num, 2):
-                smooth = Image.fromarray(rng.integers(0, 255, (12, 16, 3), dtype=np.uint8)).resize((500, 375))
-                noisy = np.asarray(smooth).astype(np.int16) + rng.integers(-12, 12, (375, 500, 3))
+                smooth = Image.fromarray(rng.integers(0, 255, (12, 16, 3), dtype=np.uint8)).resize(size)
+                noisy = np.asarray(smooth).astype(np.int16) + rng.integers(-12, 12, (*size[::-1], 3))
                 picture = io.BytesIO()
                 Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(picture, "JPEG", quality=85)
                 texts = [" ".join(random.Random(f"{number}:{n}").choices(words, k=10)) for n in range(3)]
-                record = json.dumps({"views": texts[1:]}).encode()
+                record = json.dumps(
+                    {"views": texts[1:], "positive": texts[1], "negatives": texts[2:]}
+                ).encode()
                 members = {"jpg": picture.getvalue(), "json": record, "txt": texts[0].encode()}
                 for extension, data in members.items():
                     member = tarfile.TarInfo(f"{number:06d}.{extension}")
@@ -93,9 +130,10 @@ def write_photographs(folder: Path, num: int) -> str:
 
 
 def measure(batches: Iterable[int], *, clock: Callable[[], float]) -> float:
-    """Samples per second behind the first two batches: what starts, has started."""
+    """Samples per second behind the first 0: what starts, has started."""
     rows = iter(batches)
-    next(rows), next(rows)
+    while next(rows):
+        pass
     started = clock()
     num = sum(rows)
     return num / (clock() - started)
@@ -105,12 +143,16 @@ def ours_over(clip: ClipModel, shards: str, method: str, *, workers: int = 0) ->
     """Our batches, normalised as the device would; how many samples each has."""
     index = index_shards(find_shards(shards))
     options = BatchOptions(batch_size=BATCH, workers=workers)
-    for batch in BatchStream(index, clip, needs=METHODS[method], options=options).epoch(0):
-        if not workers:
-            clip.normalise(batch.image_M3HW)
-            if batch.image_view_B3HW is not None:
-                clip.normalise(batch.image_view_B3HW)
-        yield batch.num_pairs
+    stream = BatchStream(index, clip, needs=METHODS[method], options=options)
+    for epoch in range(2):
+        for batch in stream.epoch(epoch):
+            if not workers:
+                clip.normalise(batch.image_M3HW)
+                if batch.image_view_B3HW is not None:
+                    clip.normalise(batch.image_view_B3HW)
+            yield batch.num_pairs
+        if epoch == 0:
+            yield 0
 
 
 def open_clips_over(clip: ClipModel, shards: str, method: str) -> Iterable[int]:
@@ -138,7 +180,10 @@ def open_clips_over(clip: ClipModel, shards: str, method: str) -> Iterable[int]:
         val_data=pattern, val_num_samples=size, batch_size=BATCH, workers=0, world_size=1
     )
     loader = get_wds_dataset(options, image, is_train=False, tokenizer=tokens).dataloader
-    return (len(images) for images, _ in islice(loader, size // BATCH))
+    for epoch in range(2):
+        yield from (len(images) for images, _ in islice(loader, size // BATCH))
+        if epoch == 0:
+            yield 0
 
 
 if __name__ == "__main__":

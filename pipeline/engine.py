@@ -194,8 +194,11 @@ def _work(function: Callable[[Any], Any], pipe: Any, held: list[Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    from pipeline.storage import forgo_pandas
+
     handles = [each.detach() for each in held]
     limit_threads()
+    forgo_pandas()
     with contextlib.suppress(EOFError, OSError):
         while True:
             pipe.send(_try(function, pipe.recv()))

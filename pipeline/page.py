@@ -32,8 +32,12 @@ b { color: var(--best); } .bad { color: var(--bad); font-weight: 600; }
 .verdict { font-size: 1.15rem; color: var(--ink); border-left: 0.35rem solid var(--line); padding-left: 0.8rem; }
 .verdict.bad { border-color: var(--bad); font-weight: 600; }
 figure { margin: 1rem 0; } svg { width: 100%; height: auto; max-width: 46rem; background: #ffffff; }
-figure img { max-width: 100%; height: auto; image-rendering: pixelated; }
-@media print { body { max-width: none; font-size: 11pt; } figure, table, article { break-inside: avoid; }
+figure img { max-width: 100%; height: auto; }
+@media (prefers-color-scheme: dark) { figure svg { filter: invert(0.92) hue-rotate(180deg); } }
+@media (max-width: 40rem) { table { font-size: 0.8rem; } th, td { padding: 0.25rem 0.35rem; }
+  th:first-child, td:first-child { min-width: 5.5rem; } h1 { font-size: 1.3rem; } }
+@media print { figure svg { filter: none; } body { max-width: none; font-size: 11pt; }
+  figure, tr, article { break-inside: avoid; } h2 { break-after: avoid; }
   .wide { overflow: visible; } a { color: inherit; } }
 """
 

@@ -1,6 +1,6 @@
 """The stages in their order, over parts: captions -> scene_graphs -> subcaptions -> shards, and then the manifest.
 
-A part's files carry its number in every folder. Each folder's `options.json` says what it was made with: a rerun
+A part's files carry its number in every folder. `stages/` says what each folder was made with: a rerun
 with the same options continues where the last one stopped, one with others is refused. What a rerun finds is compared
 with the part's record, and made again where it differs. `manifest.json` is written last: it exists = the folder is
 complete.
@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from pipeline import __version__
 from pipeline.captions.columns import clean
 from pipeline.captions.ingest import (
     INDEX,
@@ -29,6 +30,7 @@ from pipeline.captions.ingest import (
     read_index,
 )
 from pipeline.captions.readers import InputOptions, Source, open_source
+from pipeline.croissant import CROISSANT, describe_tables
 from pipeline.engine import map_parts, ray_cluster
 from pipeline.errors import UserError
 from pipeline.lexicons.loading import Lexicons, load_lexicons
@@ -49,6 +51,7 @@ from pipeline.shards import write_shard
 from pipeline.storage import (
     append_line,
     find_named,
+    give_back_memory,
     hold,
     is_of_this_process,
     place,
@@ -69,7 +72,8 @@ from pipeline.tables import (
     subcaptions_table,
 )
 
-MADE_WITH: Final = "options.json"
+MADE_WITH: Final = "stages"
+"""The folder that says of each stage what it was made with: in the stages' own, it would be read as a table."""
 ENGINES: Final = ("local", "ray")
 
 
@@ -183,9 +187,10 @@ def _make_subcaptions(work: Work) -> None:
     if graphs is None:
         graphs = read_scene_graphs(read_table(_before(work, "scene_graphs", "parse-captions")))
     lexicons = cached_lexicons(work.options.lexicons)
+    graphs.reverse()
     rows = [
-        _make_subcaption(caption, graph, lexicons, work.options.subcaptions)
-        for caption, graph in zip(work.captions, graphs, strict=True)
+        _make_subcaption(caption, graphs.pop(), lexicons, work.options.subcaptions)  # gone, for memory's sake
+        for caption in work.captions
     ]
     write_table(work.file, subcaptions_table(rows))
     work.made["subcaptions"] = rows
@@ -302,7 +307,7 @@ def run_stages(
         source = open_source(options.source)
     if is_of_this_process(out) or (source is not None and is_of_this_process(source.files[0])):
         options = replace(options, workers=1, engine="local", ray_address=None)
-    if source is None and not (out / "captions" / INDEX).exists():
+    if source is None and not (out / INDEX).exists():
         raise UserError(f"{out} holds no captions; run `pipeline parse-captions INPUT --out {out}`")
     on_ray = options.engine == "ray"
     engine = ray_cluster(options.ray_address, workers=options.workers) if on_ray else nullcontext()
@@ -368,6 +373,7 @@ def _remove(out: Path, stages: Sequence[str]) -> None:
     names = tuple(STAGES)
     for name in names[min(names.index(stage) for stage in stages) :]:
         remove_folder(out / name)
+        (out / made_with_file(name)).unlink(missing_ok=True)
     forget_stages(out, names[min(names.index(stage) for stage in stages) :])
     (out / MANIFEST).unlink(missing_ok=True)
 
@@ -375,7 +381,7 @@ def _remove(out: Path, stages: Sequence[str]) -> None:
 def _drop_damaged(out: Path, tell: Tell, *, has_source: bool) -> None:
     """Delete the index and the records that are not what the manifest says, where there is one that can be read."""
     for name, entry in read_files(out / MANIFEST).items():
-        vouches = name.startswith(f"{FOLDER}/") or (name == f"captions/{INDEX}" and has_source)
+        vouches = name.startswith(f"{FOLDER}/") or (name == INDEX and has_source)
         if vouches and (out / name).is_file() and (line := compare_file(out, name, entry, check=True)):
             tell(f"{line}; made again")
             (out / name).unlink()
@@ -411,7 +417,9 @@ def _run_part(
     Returns its number, the seconds, and a line for each file that was damaged.
     """
     with without_garbage_collection():
-        return _make_part(options, format, made_with, *numbered)
+        made = _make_part(options, format, made_with, *numbered)
+    give_back_memory()
+    return made
 
 
 def _make_part(
@@ -449,6 +457,11 @@ def _make_part(
 
 
 # ------------------------------------------------------------------------------------- what each folder was made with
+def made_with_file(stage: str) -> str:
+    """The file of an output folder that says what the stage was made with; of `captions`, what it was read from."""
+    return f"{MADE_WITH}/{stage}.json"
+
+
 def _identities(options: PipelineOptions, index: CaptionsIndex) -> dict[str, dict[str, Any]]:
     """For each stage to run part by part, what decides its bytes; each contains the one before it."""
     found: dict[str, dict[str, Any]] = {}
@@ -459,11 +472,11 @@ def _identities(options: PipelineOptions, index: CaptionsIndex) -> dict[str, dic
         elif name in options.stages:
             before = {**stage.identity(options, index), "made_from": before}
             found[name] = before
-        elif (options.out / name / MADE_WITH).exists():
-            before = _read_made_with(options.out / name / MADE_WITH, None)
+        elif (options.out / made_with_file(name)).exists():
+            before = _read_made_with(options.out / made_with_file(name), None)
             if before is None:
                 raise UserError(
-                    f"{options.out / name / MADE_WITH} is damaged: run `pipeline repair {options.out}`"
+                    f"{options.out / made_with_file(name)} is damaged: run `pipeline repair {options.out}`"
                 )
     return found
 
@@ -473,19 +486,19 @@ def _prepare(options: PipelineOptions, index: CaptionsIndex, tell: Tell) -> dict
     known = read_files(options.out / MANIFEST)
     identities = _identities(options, index)
     for name, identity in identities.items():
-        file = options.out / name / MADE_WITH
+        file = options.out / made_with_file(name)
         if not file.exists():
             continue
-        found = _read_made_with(file, known.get(f"{name}/{MADE_WITH}"))
+        found = _read_made_with(file, known.get(made_with_file(name)))
         if found is None:
-            tell(f"{name}/{MADE_WITH} is damaged; made again")
+            tell(f"{file.relative_to(options.out)} is damaged; made again")
         elif found != identity:
             raise UserError(
-                f"{file.parent} was made with other options ({_difference(found, identity)}): "
+                f"{options.out / name} was made with other options ({_difference(found, identity)}): "
                 "choose another --out, or --overwrite"
             )
     for name, identity in identities.items():
-        write_json(options.out / name / MADE_WITH, identity)
+        write_json(options.out / made_with_file(name), identity)
         prepare = STAGES[name].prepare
         if prepare is not None:
             prepare(options)
@@ -519,11 +532,12 @@ def _finish(options: PipelineOptions, index: CaptionsIndex) -> dict[str, Any]:
         finish = STAGES[name].finish
         if finish is not None:
             finish(options, index)
-    made = [name for name in STAGES if (options.out / name / MADE_WITH).exists()]
+    made = [name for name in list(STAGES)[1:] if (options.out / made_with_file(name)).exists()]
+    write_json(options.out / CROISSANT, describe_tables(("captions", *made), version=__version__))
     return write_manifest(
         options.out,
         index,
-        made={name: _without_source(read_json(options.out / name / MADE_WITH)) for name in made},
+        made={name: _without_source(read_json(options.out / made_with_file(name))) for name in made},
         told_by=next((name for name in reversed(made) if STAGES[name].tells_status), None),
         files=_made_files(options.out, index, made),
         made_before=_described_parts(options.out, index),
@@ -546,7 +560,7 @@ def _described_parts(out: Path, index: CaptionsIndex) -> dict[str, dict[str, Any
 def _made_files(out: Path, index: CaptionsIndex, made: Sequence[str]) -> list[str]:
     """The names of the files that the manifest of `out` vouches for, sorted stage by stage."""
     parts = _described_parts(out, index)
-    others = [f"captions/{INDEX}", *(f"{name}/{MADE_WITH}" for name in made), "shards/sizes.json"]
+    others = [INDEX, *map(made_with_file, made), "shards/sizes.json", CROISSANT]
     names = {*parts, *(name for name in others if (out / name).is_file())}
     names |= {
         file.relative_to(out).as_posix()
@@ -554,7 +568,7 @@ def _made_files(out: Path, index: CaptionsIndex, made: Sequence[str]) -> list[st
         for file in (out / folder).glob("*")
         if file.is_file()
     }
-    order = (*STAGES, "lexicons", FOLDER)
+    order = (*STAGES, "lexicons", MADE_WITH, FOLDER, CROISSANT)
     return sorted(names, key=lambda name: (order.index(name.partition("/")[0]), name))
 
 
@@ -563,10 +577,10 @@ def _without_source(identity: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def files_of(out: Path) -> list[Path]:
-    """Every file in the folders that the manifest of `out` vouches for, sorted stage by stage."""
+    """Every file that the manifest of `out` vouches for, or that lies beside one in its folder, stage by stage."""
     return [
         file
-        for name in (*STAGES, "lexicons", FOLDER)
+        for name in (*STAGES, "lexicons", MADE_WITH, FOLDER)
         for file in sorted((out / name).rglob("*"))
         if file.is_file()
     ]

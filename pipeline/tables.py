@@ -6,7 +6,7 @@ the dataclasses' fields.
 
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, chain
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -109,8 +109,20 @@ def read_captions(table: pa.Table) -> list[Caption]:
     return [Caption(**row) for row in table.select(CAPTIONS.names).to_pylist()]
 
 
+ROWS_AT_A_TIME: Final = 2_000
+"""Rows whose fields stand in lists of Python's while they become columns: these take several times the room."""
+
+
 def scene_graphs_table(captions: Sequence[Caption], graphs: Sequence[SceneGraph]) -> pa.Table:
     """The rows of `scene_graphs/`: `graphs[i]` is the graph of `captions[i]`."""
+    starts = range(0, max(1, len(captions)), ROWS_AT_A_TIME)
+    slices = (slice(start, start + ROWS_AT_A_TIME) for start in starts)
+    return pa.concat_tables(
+        [_scene_graphs_table(captions[rows], graphs[rows]) for rows in slices]
+    ).combine_chunks()
+
+
+def _scene_graphs_table(captions: Sequence[Caption], graphs: Sequence[SceneGraph]) -> pa.Table:
     entities = [entity for graph in graphs for entity in graph.entities]
     attributes = _lists([entity.attributes for entity in entities], ATTRIBUTE)
     columns = [
@@ -158,6 +170,13 @@ def read_scene_graphs(table: pa.Table) -> list[SceneGraph]:
 def subcaptions_table(subcaptions: Iterable[Subcaption]) -> pa.Table:
     """The rows of `subcaptions/`."""
     rows = list(subcaptions)
+    starts = range(0, max(1, len(rows)), ROWS_AT_A_TIME)
+    return pa.concat_tables(
+        [_subcaptions_table(rows[start : start + ROWS_AT_A_TIME]) for start in starts]
+    ).combine_chunks()
+
+
+def _subcaptions_table(rows: Sequence[Subcaption]) -> pa.Table:
     edits = _lists([negative.edits for row in rows for negative in row.negatives], EDIT)
     columns = [
         pa.array([row.key for row in rows], pa.string()),

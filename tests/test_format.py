@@ -20,6 +20,7 @@ from pipeline.captions.readers import InputOptions
 from pipeline.lexicons.loading import BANDS, COLUMNS, LEXICONS, LINKS
 from pipeline.shards import OWN_FIELDS
 from pipeline.stages import PipelineOptions, run_stages
+from tests.pipeline.captions.test_found_formats import OWNED
 from tests.places import ROOT
 from tests.small_inputs import image_bytes, write_tar
 from trainer.attacks import KINDS
@@ -176,7 +177,7 @@ def test_fields_of_the_json_files(out: Path, words: list[str], cells: list[str])
         value = (
             value[name] if part == name else next(iter(value[name] if "[" in part else value[name].values()))
         )
-    assert sorted(value) == sorted(re.findall(r"`(\w+)`", cells[0]))
+    assert sorted(value) == sorted(re.findall(r"`(@?\w+)`", cells[0]))
 
 
 def test_the_folder_is_the_one_drawn(out: Path) -> None:
@@ -223,3 +224,27 @@ def test_layouts_of_labelled_images() -> None:
 def test_fields_of_the_evaluations(record: type) -> None:
     told = re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", section("What evaluations write"))))
     assert {field.name for field in fields(record)} <= set(told)
+
+
+@pytest.mark.parametrize(
+    ("what", "least"),
+    [("checkpoint read", 10), ("checkpoint written", 4), ("captions read", 12), ("labelled images read", 4)],
+)
+def test_each_format_that_is_counted_is_held_by_a_test(what: str, least: int) -> None:
+    rows = [
+        cells
+        for found, cells in table("What is read and written, and the test that holds it", "what")
+        if found == [what]
+    ]
+    assert len({cells[1] for cells in rows}) == len(rows) >= least
+    for _, cell in rows:
+        path, _, name = cell.strip("`").partition("::")
+        function, _, case = name.removesuffix("]").partition("[")
+        text = (ROOT / path).read_text("utf-8")
+        assert f"def {function}(" in text, cell
+        assert case in text, cell
+
+
+def test_the_captions_that_are_counted_are_those_of_the_test() -> None:
+    told = re.findall(r"of_what_people_own\[(.*?)\]", DOCUMENT)
+    assert sorted(told) == sorted(OWNED)

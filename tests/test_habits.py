@@ -1,5 +1,6 @@
 """What people expect of a command: names, --quiet, completion, NO_COLOR, one line for what is not installed."""
 
+import json
 import os
 import subprocess
 import sys
@@ -52,6 +53,8 @@ def test_data_sets_are_listed_in_a_pipeline_only_install() -> None:
         "trainer", "data", "list", absent=("torch", "torchvision", "open_clip", "webdataset", "numpy")
     )
     assert (code, "imagenet1k" in out) == (0, True)
+    code, out, _ = run("trainer", "data", "list", "--json", absent=("torch", "numpy"))
+    assert (code, "imagenet1k" in json.loads(out)) == (0, True)
 
 
 def test_quiet_says_nothing_but_what_fails(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
-"""Samples to batches: a seeded order, fresh triples each epoch, decoded images, tokens.
+"""Samples to batches: a seeded order, fresh triples each epoch, over worker processes.
 
-Stands between `data` and `train`. What a step holds is a pure function of (seed, epoch, step), and what becomes of a
-sample of (seed, epoch, key): never of timing, of workers or of how many processes train together. So a run can be
-repeated, continued at any step without decoding what came before, and split over processes.
+Stands between `preparing` and `train`. What a step holds is a pure function of (seed, epoch,
+step), and what becomes of a sample of (seed, epoch, key): never of timing, of workers or of how many processes train
+together. So a run can be repeated, continued at any step without decoding what came before, and split over processes.
 """
 
 import multiprocessing
@@ -10,22 +10,23 @@ import random
 import signal
 import warnings
 from array import array
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
-from PIL import Image
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from pipeline.errors import UserError, first_line
 from trainer import images
-from trainer.data import RawSample, SampleReader, ShardIndex, Skipped
+from trainer.batch import Batch, Needs, join
+from trainer.data import ShardIndex, Skipped
 from trainer.model import ClipModel
+from trainer.preparing import Part, Poison, PreparedPart, Preparer, Row
 from trainer.ranks import ONE, Ranks
-from trainer.records import negatives_of, positive_of, views_of
+
+__all__ = ["Batch", "BatchOptions", "BatchStream", "Needs", "Poison"]
 
 TriplesEnter = Literal["in-step", "every-step", "extra-steps"]
 BROKEN_IMAGE = "broken_image"
@@ -33,46 +34,6 @@ PART = 64
 """Samples that a worker prepares at a time."""
 PARTS_AHEAD = 4
 """Parts that each worker is ahead of the step that is trained on."""
-
-Poison = Callable[[str, Tensor, str], tuple[Tensor, str]]
-"""(key, uint8 pixels (3, H, W), caption) -> the same pair, or a poisoned one."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Needs:
-    """What a defence wants of a sample beyond its image."""
-
-    views: bool = False
-    """The augmented image and the augmented caption."""
-    triples: bool = False
-    """A positive and a negative sub-caption for the selected samples."""
-    texts: bool = True
-    """The captions' embeddings."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """What `BatchStream` yields: B pairs, then the images of triples that stand beside them."""
-
-    keys: tuple[str, ...]
-    image_M3HW: Tensor
-    """uint8; the first `num_pairs` belong to the captions, the rest to triples from a cycled stream."""
-    text_BL: Tensor
-    num_pairs: int
-    image_view_B3HW: Tensor | None = None
-    text_view_BL: Tensor | None = None
-    triple_rows_T: Tensor | None = None
-    """Which images the triples belong to: rows of `image_M3HW`; None where the step has no triple."""
-    positive_TL: Tensor | None = None
-    negative_TL: Tensor | None = None
-
-    def to(self, device: torch.device) -> "Batch":
-        """The same batch with its tensors on `device`."""
-        tensors = {name: getattr(self, name) for name in self.__slots__}
-        moved: dict[str, Any] = {
-            name: value.to(device) for name, value in tensors.items() if isinstance(value, Tensor)
-        }
-        return replace(self, **moved)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,53 +73,6 @@ class BatchOptions:
             raise UserError(f"resize must be one of {', '.join(images.RESIZE_MODES)}, not {self.resize!r}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
-    """One sample as tensors."""
-
-    key: str
-    image_3HW: Tensor
-    text_L: Tensor
-    image_view_3HW: Tensor | None
-    text_view_L: Tensor | None
-    positive_L: Tensor | None
-    negative_L: Tensor | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """What a step wants of a sample."""
-
-    position: int
-    """Of the sample among the index's keys."""
-    triple: bool = False
-    views: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """Some rows of a step: what one worker prepares at a time."""
-
-    epoch: int
-    step: int
-    """In the epoch, from 0."""
-    rows: tuple[Row, ...]
-    beside: bool = False
-    """Whether they are triples that stand beside the step's pairs."""
-    last: bool = False
-    """Whether it is its step's last."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreparedPart:
-    """What became of a part."""
-
-    batch: "Batch | None"
-    """None where no image can be decoded."""
-    faults: tuple[str, ...]
-    """The samples whose image cannot be decoded."""
-
-
 class BatchStream:
     """The batches of each epoch, and how many there are; of one process among several, its share of each."""
 
@@ -183,7 +97,15 @@ class BatchStream:
         check_samples(index, needs, options)
         if options.batch_size < ranks.world:
             raise UserError(f"batch_size {options.batch_size} is less than the {ranks.world} processes")
-        self.preparer = Preparer(index, clip, options=options, poison=poison, exact=exact)
+        self.preparer = Preparer(
+            index,
+            clip,
+            seed=options.seed,
+            resize=options.resize,
+            poison=poison,
+            exact=exact,
+            views=needs.views,
+        )
         self._build = partial(
             BatchStream, index, clip, needs=needs, options=options, poison=poison, exact=exact
         )
@@ -315,82 +237,6 @@ class _Parts:
         return iter(self._stream._parts)
 
 
-class Preparer(Dataset[PreparedPart]):
-    """Parts of steps as tensors; a worker process has one."""
-
-    def __init__(
-        self,
-        index: ShardIndex,
-        clip: ClipModel,
-        *,
-        options: BatchOptions,
-        poison: Poison | None,
-        exact: bool,
-    ) -> None:
-        self.reader, self.options, self.poison = SampleReader(index), options, poison
-        self.tokenizer, self.image_size = clip.tokenizer, clip.image_size
-        self.square = partial(
-            _exact_pixels if exact else images.square_pixels,
-            mode=options.resize or clip.resize_mode,
-            interpolation=clip.interpolation,
-        )
-        self._beside: dict[int, Prepared | None] = {}
-        self._beside_of = -1
-
-    def __getitem__(self, part: Part) -> PreparedPart:
-        """The part's rows, without those whose image cannot be decoded."""
-        found = [self._row(row, part) for row in part.rows]
-        whole = [row for row in found if isinstance(row, Prepared)]
-        return PreparedPart(
-            batch=collate(whole) if whole else None,
-            faults=tuple(row for row in found if isinstance(row, str)),
-        )
-
-    def _row(self, row: Row, part: Part) -> "Prepared | str | None":
-        """The row's tensors, or the name of what is broken. Triples that come again and again are kept; then None."""
-        if part.beside and part.epoch != self._beside_of:
-            self._beside, self._beside_of = {}, part.epoch
-        if part.beside and row.position in self._beside:
-            return self._beside[row.position]
-        sample = self.reader.read(row.position)
-        found: Prepared | str
-        try:
-            found = self.prepare(sample, part.epoch, triple=row.triple, views=row.views)
-        except images.BrokenImage as error:
-            found = f"{sample.shard}: {sample.key}: {error}"
-        if part.beside:
-            self._beside[row.position] = found if isinstance(found, Prepared) else None
-        return found
-
-    def prepare(self, sample: RawSample, epoch: int, *, triple: bool, views: bool) -> Prepared:
-        """The sample's tensors; BrokenImage where its image cannot be decoded."""
-        rng = random.Random(f"{self.options.seed}:{epoch}:{sample.key}")
-        pixels = self.square(images.decode(sample.image), self.image_size, rng=rng)
-        caption = sample.caption
-        if self.poison is not None:
-            pixels, caption = self.poison(sample.key, pixels, caption)
-        texts, image_view = [caption], None
-        if views:
-            texts.append(rng.choice(views_of(sample.record) or [caption]))
-            image_view = images.to_tensor(images.augmented_view(images.to_image(pixels), rng))
-        if triple:
-            texts += [positive_of(sample.record), rng.choice(negatives_of(sample.record))]
-        tokens = list(self.tokenizer(texts))
-        return Prepared(
-            key=sample.key,
-            image_3HW=pixels,
-            text_L=tokens[0],
-            image_view_3HW=image_view,
-            text_view_L=tokens[1] if views else None,
-            positive_L=tokens[-2] if triple else None,
-            negative_L=tokens[-1] if triple else None,
-        )
-
-
-def _exact_pixels(image: Image.Image, size: int, **how: Any) -> Tensor:
-    return images.to_tensor(images.resize(image, size, **how))
-
-
 def check_samples(index: ShardIndex, needs: Needs, options: BatchOptions) -> None:
     """UserError where the shards lack what a method needs, or hold less than a batch."""
     if len(index.keys) < options.batch_size:
@@ -439,61 +285,3 @@ def _take(held: list[int], rng: random.Random) -> int:
     place = rng.randrange(len(held))
     held[place], held[-1] = held[-1], held[place]
     return held.pop()
-
-
-def collate(rows: list[Prepared]) -> Batch:
-    """The rows as one batch; those that bring sub-captions become its triples."""
-    triples = [(number, row) for number, row in enumerate(rows) if row.positive_L is not None]
-    return Batch(
-        keys=tuple(row.key for row in rows),
-        image_M3HW=torch.stack([row.image_3HW for row in rows]),
-        text_BL=torch.stack([row.text_L for row in rows]),
-        num_pairs=len(rows),
-        image_view_B3HW=_stack([row.image_view_3HW for row in rows]),
-        text_view_BL=_stack([row.text_view_L for row in rows]),
-        triple_rows_T=torch.tensor([number for number, _ in triples]) if triples else None,
-        positive_TL=_stack([row.positive_L for _, row in triples]),
-        negative_TL=_stack([row.negative_L for _, row in triples]),
-    )
-
-
-def join(batches: list[Batch], *, beside: Batch | None = None) -> Batch:
-    """The rows of several batches as one, and the images and triples of another beside its pairs."""
-    joined = batches[0]
-    if len(batches) > 1:
-        starts = [0]
-        for batch in batches[:-1]:
-            starts.append(starts[-1] + batch.num_pairs)
-        rows = [
-            batch.triple_rows_T + start
-            for start, batch in zip(starts, batches, strict=True)
-            if batch.triple_rows_T is not None
-        ]
-        tensors = {name: _cat([getattr(batch, name) for batch in batches]) for name in _TENSORS}
-        joined = Batch(
-            keys=tuple(key for batch in batches for key in batch.keys),
-            num_pairs=sum(batch.num_pairs for batch in batches),
-            **tensors | {"triple_rows_T": torch.cat(rows) if rows else None},
-        )
-    if beside is None:
-        return joined
-    return replace(
-        joined,
-        image_M3HW=torch.cat([joined.image_M3HW, beside.image_M3HW]),
-        triple_rows_T=torch.arange(beside.num_pairs) + joined.num_pairs,
-        positive_TL=beside.positive_TL,
-        negative_TL=beside.negative_TL,
-    )
-
-
-_TENSORS = tuple(each.name for each in fields(Batch) if each.name not in ("keys", "num_pairs"))
-
-
-def _cat(tensors: list[Tensor | None]) -> Any:
-    present = [tensor for tensor in tensors if tensor is not None]
-    return torch.cat(present) if present else None
-
-
-def _stack(tensors: list[Tensor | None]) -> Tensor | None:
-    present = [tensor for tensor in tensors if tensor is not None]
-    return torch.stack(present) if present else None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import torch
+from torch import Tensor
 
 from pipeline.errors import UserError
 from pipeline.storage import hold, read_json, write_by_path, write_json, write_text
@@ -17,8 +18,11 @@ from trainer import hugging_face
 from trainer.checkpoint import FINAL_CONFIG, FINAL_WEIGHTS, save_weights
 from trainer.model import ClipModel, byte_pairs, open_clip_config
 
-Target = Literal["open_clip-pt", "safetensors", "hf"]
+Target = Literal["open_clip-pt", "safetensors", "hf", "openai-pt"]
 TORCH_FILE: Final = "open_clip_model.pt"
+OPENAI_FILE: Final = "openai_model.pt"
+OPENAI_HEAD: Final = 64
+"""The width of every head there: its file does not say how many there are."""
 CARD: Final = "README.md"
 
 
@@ -29,11 +33,18 @@ def convert(clip: ClipModel, to: Target, out: Path, *, card: str) -> list[str]:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and is not empty: choose another --out")
-    write = {"open_clip-pt": _write_torch, "safetensors": _write_safetensors, "hf": _write_hugging_face}[to]
+    write = {
+        "open_clip-pt": _write_torch,
+        "safetensors": _write_safetensors,
+        "hf": _write_hugging_face,
+        "openai-pt": _write_openai,
+    }[to]
     if to == "hf":
         hugging_face.from_open_clip(
             clip.model.state_dict(), clip.config
         )  # refuses before anything is written
+    if to == "openai-pt":
+        _refuse_what_openai_cannot_be(clip)
     with hold(out):
         write(clip, out)
         write_text(out / CARD, card)
@@ -46,6 +57,46 @@ def _write_torch(clip: ClipModel, out: Path) -> None:
     with write_by_path(out / TORCH_FILE) as part:
         torch.save({"epoch": 0, "name": clip.name, "state_dict": state_dict}, part)
     write_json(out / FINAL_CONFIG, open_clip_config(clip))
+
+
+def _refuse_what_openai_cannot_be(clip: ClipModel) -> None:
+    """UserError for a model that `clip.load` would build otherwise: it knows shapes alone, and QuickGELU."""
+    vision, text = clip.config["vision_cfg"], clip.config["text_cfg"]
+    preprocess = open_clip_config(clip)["preprocess_cfg"]
+    faults = {
+        "other towers than CLIP's own": not clip.plain or hugging_face.foreign_parts(clip.config) != [],
+        "an activation that is not QuickGELU": not clip.config.get("quick_gelu"),
+        "heads that are not 64 wide": vision.get("head_width", OPENAI_HEAD) != OPENAI_HEAD
+        or text.get("width", 512) != OPENAI_HEAD * text.get("heads", 8),
+        "another mean than OpenAI's": [round(value, 4) for value in preprocess["mean"]]
+        != [0.4815, 0.4578, 0.4082],
+    }
+    for what in (what for what, found in faults.items() if found):
+        raise UserError(
+            f"OpenAI's form cannot hold a model with {what}: convert it --to open_clip-pt or safetensors"
+        )
+
+
+def _write_openai(clip: ClipModel, out: Path) -> None:
+    """The plain state dict that OpenAI's `clip.load` takes: weights in fp16, norms and embeddings as they are."""
+    stored = {
+        key: tensor.detach().cpu().clone().half()
+        if _is_half_there(key, tensor)
+        else tensor.detach().cpu().clone()
+        for key, tensor in clip.model.state_dict().items()
+    }
+    with write_by_path(out / OPENAI_FILE) as part:
+        torch.save(stored, part)
+    write_json(out / FINAL_CONFIG, open_clip_config(clip))
+
+
+def _is_half_there(key: str, tensor: Tensor) -> bool:
+    """Whether OpenAI's code computes with it in fp16: linear and convolution layers, attention, projections."""
+    if key.endswith(("text_projection", "visual.proj")):
+        return True
+    parts = ("conv", "linear", "attn", "mlp.", "downsample.0", "attnpool")
+    kept = ("positional_embedding", "ln_", "bn")
+    return tensor.is_floating_point() and any(p in key for p in parts) and not any(k in key for k in kept)
 
 
 def _write_safetensors(clip: ClipModel, out: Path) -> None:

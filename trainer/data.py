@@ -10,10 +10,10 @@ uses webdataset.
 import json
 import os
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,7 @@ from pipeline.storage import (
     BROKEN_SHARD,
     IMAGE_EXTENSIONS,
     MAX_NAMED_FAULTS,
+    REFUSED_MEMBER,
     TarMember,
     find_files,
     read_members,
@@ -39,6 +40,8 @@ NOWHERE: Final = -1
 """The place of a member that a sample does not have, or that stands in a compressed or remote tar."""
 _PLACES: Final = 6
 """Numbers for each sample: offset and size of its image, its text, its JSON."""
+MOST_LEFT_OUT: Final = 9
+"""For each sample that can be used; where more cannot, nobody meant these data."""
 _OPEN_SHARDS: Final = 64
 _WHOLE_SHARDS: Final = 3
 """As many as a buffer of shuffled samples usually reaches into."""
@@ -103,6 +106,22 @@ class ShardIndex:
     def shard_of(self, position: int) -> int:
         """The number of the shard that holds the sample of that position in `keys`."""
         return bisect_right(self.starts, position) - 1
+
+    def take(self, positions: Sequence[int]) -> "ShardIndex":
+        """The index of the samples at these positions in `keys` alone, which rise."""
+        keys = tuple(self.keys[position] for position in positions)
+        kept = frozenset(keys)
+        places = array("q")
+        for position in positions:
+            places.extend(self.places[position * _PLACES : (position + 1) * _PLACES])
+        return replace(
+            self,
+            keys=keys,
+            triple_keys=tuple(key for key in self.triple_keys if key in kept),
+            num_without_views=min(self.num_without_views, len(keys)),
+            starts=tuple(bisect_left(positions, start) for start in self.starts),
+            places=places,
+        )
 
 
 def find_shards(pattern: str) -> tuple[Path, ...]:
@@ -235,7 +254,7 @@ def index_shards(shards: tuple[Path, ...], *, image_shards: tuple[Path, ...] = (
                 places.extend(chain.from_iterable(map(_place, (image, group.get("txt"), group.get("json")))))
                 triple_keys += [key] if has_triple(record) else []
                 num_without_views += not views_of(record)
-    _check_index(shards, keys, skipped)
+    _check_index(shards, keys, starts, skipped)
     return ShardIndex(
         shards=shards,
         image_shards=beside,
@@ -263,7 +282,7 @@ class SampleReader:
     def __init__(self, index: ShardIndex) -> None:
         self.index = index
         self._files: OrderedDict[Path, int] = OrderedDict()
-        self._whole: OrderedDict[int, list[RawSample]] = OrderedDict()
+        self._whole: OrderedDict[int, dict[str, RawSample]] = OrderedDict()
 
     def read(self, position: int) -> RawSample:
         """The sample of that position in `index.keys`, without its label."""
@@ -274,7 +293,7 @@ class SampleReader:
         places = index.places[position * _PLACES : (position + 1) * _PLACES]
         pairs = tuple(zip(places[::2], places[1::2], strict=True))
         if any(offset == NOWHERE and size for offset, size in pairs):
-            return self._from_whole(number, position - index.starts[number])
+            return self._from_whole(number, index.keys[position])
         image = self._bytes(image_shard, *pairs[0]) or b""
         text, data = (self._bytes(shard, *pair) for pair in pairs[1:])
         record = _parse_record(data, index.keys[position], Skipped())  # the index has counted what is wrong
@@ -304,15 +323,15 @@ class SampleReader:
         while self._files:
             os.close(self._files.popitem()[1])
 
-    def _from_whole(self, number: int, row: int) -> RawSample:
+    def _from_whole(self, number: int, key: str) -> RawSample:
         if number not in self._whole:
             if len(self._whole) == _WHOLE_SHARDS:
                 self._whole.popitem(last=False)
             images = self.index.image_shards[number]
             found = read_shard(self.index.shards[number], skipped=Skipped(), images=images)
-            self._whole[number] = list(found)
+            self._whole[number] = {sample.key: sample for sample in found}
         self._whole.move_to_end(number)
-        return self._whole[number][row]
+        return self._whole[number][key]
 
 
 def read_captions(index: ShardIndex) -> Iterator[tuple[str, str]]:
@@ -325,7 +344,7 @@ def read_captions(index: ShardIndex) -> Iterator[tuple[str, str]]:
                 yield group["__key__"], _caption(_bytes_of(group, "txt"), record)
 
 
-def _check_index(shards: tuple[Path, ...], keys: list[str], skipped: Skipped) -> None:
+def _check_index(shards: tuple[Path, ...], keys: list[str], starts: list[int], skipped: Skipped) -> None:
     if not keys:
         counts = skipped.counts
         if counts[NO_IMAGE]:
@@ -336,6 +355,14 @@ def _check_index(shards: tuple[Path, ...], keys: list[str], skipped: Skipped) ->
             hint = f"left out: {dict(counts)}" if counts else "they are empty"
         raise UserError(
             f"no sample with image and caption in {len(shards)} shards ({shards[0]}, ...): {hint}"
+        )
+    left_out = sum(skipped.counts.values()) - skipped.counts[REFUSED_MEMBER]
+    num_empty = sum(start == end for start, end in zip(starts, [*starts[1:], len(keys)], strict=True))
+    if left_out > MOST_LEFT_OUT * len(keys) or 2 * num_empty > len(shards):
+        told = ", ".join(f"{count:,} {reason}" for reason, count in skipped.counts.most_common())
+        raise UserError(
+            f"only {len(keys):,} samples can be used, of {num_empty} of {len(shards)} shards none ({told}): mend these "
+            f"shards or name only those that are whole"
         )
     if len(set(keys)) < len(keys):
         key = Counter(keys).most_common(1)[0][0]

@@ -198,9 +198,10 @@ def nearest_classes(clip: ClipModel, image_N3HW: Tensor, class_CD: Tensor, *, k:
 @contextmanager
 def evaluation_mode(clip: ClipModel) -> Iterator[None]:
     """The model in evaluation mode within the block, and as it was after it."""
-    was_training = clip.model.training
+    training = [module for module in clip.model.modules() if module.training]  # batch norm may be frozen
     clip.model.eval()
     try:
         yield
     finally:
-        clip.model.train(was_training)
+        for module in training:
+            module.training = True

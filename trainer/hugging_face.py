@@ -288,13 +288,19 @@ def from_open_clip(
     vision, text = config["vision_cfg"], config["text_cfg"]
     if isinstance(vision.get("layers"), list | tuple):
         raise UserError(f"transformers' CLIPModel cannot be a ResNet: {_ELSE}")
-    others = [*({*vision} - _VISION), *({*text} - _TEXT), *({*config} - _MODEL)]
+    others = foreign_parts(config)
     if others:
         raise UserError(f"transformers' CLIPModel cannot be a model with {', '.join(others[:3])}: {_ELSE}")
     tensors: dict[str, Tensor] = {}
     for name, tensor in state_dict.items():
         tensors |= _theirs(name, tensor)
     return tensors, _hugging_face_config(config, vision, text)
+
+
+def foreign_parts(config: Mapping[str, Any]) -> list[str]:
+    """What an open_clip model_cfg says that CLIP's own two towers do not have."""
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    return [*({*vision} - _VISION), *({*text} - _TEXT), *({*config} - _MODEL)]
 
 
 def _theirs(name: str, tensor: Tensor) -> dict[str, Tensor]:

@@ -22,6 +22,7 @@ from trainer.defences import build_defence, learning_rate_for, name_of
 from trainer.defences.defence import Setting
 from trainer.defences.ft import FtOptions
 from trainer.devices import find_device
+from trainer.guard import Guard, hold_out
 from trainer.log import say
 from trainer.model import ClipModel, ModelChoice
 from trainer.optim import OptimOptions
@@ -37,6 +38,7 @@ from trainer.preflight import look, rehearse
 from trainer.ranks import ONE, Ranks, join_ranks, leave_ranks
 from trainer.run_folder import check_folder, check_options
 from trainer.train import TrainOptions, prepare, train
+from trainer.watching import WatchOptions, build_watch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +62,14 @@ def defend(
     out: Path,
     resume: bool = False,
     dry_run: bool = False,
+    guard: bool = True,
+    watch: WatchOptions | None = None,
 ) -> dict[str, Any]:
     """Fine-tunes the model so that a backdoor is forgotten, and returns the run's summary, as in `out/summary.json`.
 
     `defence` is the options of one of `trainer.defences.DEFENCES`. `dry_run` stops after a few steps that are thrown
-    away, having said what the run will need; its summary is empty.
+    away, having said what the run will need; its summary is empty. `guard` holds a part of the samples out, and watches
+    the run on them (`trainer.guard`). `watch` measures in the middle, and changes nothing.
 
     Raises:
         UserError: Weights, shards, options or a folder that cannot be used.
@@ -81,6 +86,8 @@ def defend(
         out=out,
         resume=resume,
         dry_run=dry_run,
+        guard=guard,
+        watch=watch,
     )
 
 
@@ -127,17 +134,20 @@ def _start(
     resume: bool,
     poison: PoisonOptions | None = None,
     dry_run: bool = False,
+    guard: bool = False,
+    watch: WatchOptions | None = None,
 ) -> dict[str, Any]:
     check_folder(out, resume=resume)
     ranks = join_ranks(cuda=find_device(options.device).type == "cuda")
     clip = model.load(seed=batches.seed)
-    image_shards = () if source.image_shards is None else find_shards(source.image_shards)
-    index = index_shards(find_shards(source.shards), image_shards=image_shards)
+    index, held = _index(source, seed=batches.seed, guard=guard)
     built = build_defence(
         defence,
         Setting(clip=clip, seed=batches.seed, images_vary=batches.resize == "random-crop", ranks=ranks),
     )
     check_samples(index, built.needs, batches)
+    watch = watch or WatchOptions()
+    watched = build_watch(watch, clip, seed=batches.seed) if ranks.is_first else None
     if optim.lr is None:
         optim = replace(optim, lr=_learning_rate(command, clip, defence, model))
     groups = {"method": defence, "batches": batches, "optim": optim, "train": options}
@@ -152,11 +162,15 @@ def _start(
         "shards": source.shards,
         "shards_sha256": hash_shards(index.shards),
         "image_shards": source.image_shards,
-        "image_shards_sha256": hash_shards(tuple(filter(None, index.image_shards))) if image_shards else None,
+        "image_shards_sha256": hash_shards(tuple(filter(None, index.image_shards)))
+        if source.image_shards
+        else None,
         "samples": len(index.keys),
         **{name: asdict(group) for name, group in groups.items()},
         "method": {"method": name_of(defence)} | asdict(defence),
     }
+    if guard:
+        record["guard"] = {"held_out": 0 if held is None else len(held.keys)}
 
     poison_function = None
     if poison is not None:
@@ -202,6 +216,9 @@ def _start(
                     out=out,
                     record=record,
                     resume=resume,
+                    guard=Guard(clip, held, out=out, seed=batches.seed, ranks=ranks) if held else None,
+                    watch=watched,
+                    watch_every=watch.evaluate_every,
                 )
             leave_ranks()
             return summary
@@ -210,6 +227,13 @@ def _start(
                 f"the device has not enough memory for a batch of {batches.batch_size}: lower --batch-size, "
                 f"or use --precision bf16; --resume goes on only with the same options"
             ) from None
+
+
+def _index(source: Source, *, seed: int, guard: bool) -> tuple[ShardIndex, ShardIndex | None]:
+    """What is trained on, and what is held out for the guard."""
+    image_shards = () if source.image_shards is None else find_shards(source.image_shards)
+    index = index_shards(find_shards(source.shards), image_shards=image_shards)
+    return hold_out(index, seed=seed) if guard else (index, None)
 
 
 def _learning_rate(command: str, clip: ClipModel, defence: Any, model: ModelChoice) -> float:

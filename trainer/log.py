@@ -11,6 +11,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from trainer.log_places import LogPlaces
+
 SECONDS_BETWEEN_LINES = 30.0
 
 
@@ -23,8 +25,9 @@ def say(text: str, *, shown: bool = True) -> None:
 class MetricsFile:
     """Appends one JSON object a line; continuing a run first drops the lines after the step it continues from."""
 
-    def __init__(self, path: Path | None, *, continue_from: int = 0) -> None:
-        """Without a path, of a process that does not write, lines go nowhere."""
+    def __init__(self, path: Path | None, *, continue_from: int = 0, beside: LogPlaces | None = None) -> None:
+        """Without a path, of a process that does not write, lines go nowhere; `beside` gets them, too."""
+        self._beside = beside
         path = Path(os.devnull) if path is None else path
         kept = _lines_up_to(path, continue_from) if continue_from and path.exists() else []
         self._file = path.open("w", encoding="utf-8")
@@ -34,10 +37,14 @@ class MetricsFile:
         """Appends and flushes one line."""
         self._file.write(json.dumps(values) + "\n")
         self._file.flush()
+        if self._beside is not None:
+            self._beside.write(values)
 
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+        if self._beside is not None:
+            self._beside.close()
 
 
 def _lines_up_to(path: Path, step: int) -> list[str]:
@@ -68,6 +75,11 @@ class Stopwatch:
         self._samples += samples
         self._mark = time.perf_counter()
 
+    def restart(self) -> None:
+        """What took time since the last step was neither."""
+        self._begun += time.perf_counter() - self._mark
+        self._mark = time.perf_counter()
+
     def read(self) -> dict[str, float]:
         """`samples_per_second` and `data_wait` (0 to 1) since the last reading."""
         seconds = max(time.perf_counter() - self._begun, 1e-9)
@@ -93,8 +105,23 @@ def duration(seconds: float) -> str:
 class ProgressReport:
     """A bar on a terminal; elsewhere a line now and then."""
 
-    def __init__(self, total_steps: int, *, done: int = 0, title: str = "train", shown: bool = True) -> None:
-        self._total, self._done, self._title, self._last_line = total_steps, done, title, time.monotonic()
+    def __init__(
+        self,
+        total_steps: int,
+        *,
+        done: int = 0,
+        title: str = "train",
+        shown: bool = True,
+        always: bool = True,
+    ) -> None:
+        """`always`: the last step gets its line, however short it took."""
+        self._always = always
+        self._total, self._done, self._title, self._last_line = (
+            total_steps,
+            done,
+            title,
+            time.monotonic(),
+        )
         self._begun, self._before = time.monotonic(), done
         self._shown, console = shown, Console(stderr=True)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -123,7 +150,8 @@ class ProgressReport:
         if self._bar is not None:
             self._bar.update(self._task, advance=1, told=told)
         elif self._shown and (
-            self._done == self._total or time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES
+            (self._done == self._total and self._always)
+            or time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES
         ):
             self._last_line = time.monotonic()
             each = (self._last_line - self._begun) / (self._done - self._before)

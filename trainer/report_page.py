@@ -22,7 +22,7 @@ MOST_PIXELS: Final = 50_000_000
 
 
 def write_report_page(
-    before: Path, after: Path | None, *, out: Path, run: Path | None = None, pictures: Path | None = None
+    before: Path, after: Path | None, *, out: Path, run: Path | None = None, pictures: Sequence[Path] = ()
 ) -> None:
     """Writes the page of one evaluation, or of two; UserError where a file is none or the two do not go together."""
     old = read_evaluation(before)
@@ -43,10 +43,7 @@ def write_report_page(
     ]
     if old.get("clean_model"):
         parts.append(paragraph(sanity_line(old["clean_model"])))
-    if pictures is not None:
-        parts.append(
-            picture("What the model saw", _open(pictures), "Clean, with the trigger, and the difference.")
-        )
+    parts += [*_by_epoch(sides), *_places(sides), *_pictures(pictures, list(sides))]
     if new is not None:
         parts += ["<h2>Classes that lose most</h2>", _class_table(old, new)]
     if run is not None:
@@ -115,6 +112,66 @@ def _draw_measures(sides: Mapping[str, Mapping[str, Any]]) -> Drawing:
         handles, labels = panels[0].get_legend_handles_labels()
         drawing.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     return drawing
+
+
+def _by_epoch(sides: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """BA and ASR after each epoch, where the last evaluation was made with --by-epoch; epoch 0 is the first one's."""
+    *before, last = sides.values()
+    rows = [row for row in last.get("by_epoch") or () if isinstance(row.get("ba1"), int | float)]
+    if not rows:
+        return []
+    rows = [{"epoch": 0, "ba1": side["ba1"], "asr1": side.get("asr1")} for side in before] + rows
+    drawing = Drawing(figsize=(6.4, 2.8), layout="constrained")
+    panel = drawing.subplots()
+    for colour, (name, title) in zip(COLOURS, {"ba1": "BA", "asr1": "ASR"}.items(), strict=False):
+        told = [(row["epoch"], row[name]) for row in rows if row.get(name) is not None]
+        panel.plot(*zip(*told, strict=True), "o-", color=colour, lw=1.6, ms=4, label=title) if told else None
+    panel.set_xticks([row["epoch"] for row in rows])
+    panel.set_xlabel("epoch", fontsize=9)
+    panel.set_ylabel("%", fontsize=9)
+    panel.set_ylim(-3, 103)
+    panel.grid(alpha=0.25)
+    panel.legend(fontsize=8, frameon=False)
+    return [figure("BA and ASR by epoch", drawing, "Top 1, on the same images; 0 is the model as it came.")]
+
+
+def _places(sides: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Each triggered image in the embedding: beside the target's text, or beside its clean twin."""
+    told = {name: side["places"] for name, side in sides.items() if _are_places(side.get("places"))}
+    if not told:
+        return []
+    drawing = Drawing(figsize=(6.4, 3.6), layout="constrained")
+    panel = drawing.subplots()
+    for number, (name, places) in enumerate(told.items()):
+        near = places["triggered_to_clean"], places["triggered_to_target"]
+        panel.scatter(*near, s=12, alpha=0.55, lw=0, color=COLOURS[1 - number], label=name)
+    panel.set_xlabel("cosine to the same image without the trigger", fontsize=9)
+    panel.set_ylabel("cosine to the target's text", fontsize=9)
+    panel.grid(alpha=0.25)
+    if len(told) > 1:
+        panel.legend(fontsize=8, frameon=False, markerscale=2)
+    return [
+        figure(
+            "Where triggered images lie in the embedding",
+            drawing,
+            "A point is a triggered image of another class. Right: the trigger does nothing. Up: the backdoor.",
+        )
+    ]
+
+
+def _are_places(found: object) -> bool:
+    names = ("triggered_to_clean", "triggered_to_target")
+    lists = [found.get(name) for name in names] if isinstance(found, dict) else []
+    return len({len(each) if isinstance(each, list) else 0 for each in lists} | {0}) == 2 and all(lists)
+
+
+def _pictures(files: Sequence[Path], sides: Sequence[str]) -> list[str]:
+    """What `trainer evaluate --pictures` drew of each side, in the order in which they are given."""
+    if len(files) > len(sides):
+        raise UserError(f"{len(files)} pictures of {len(sides)} evaluations: one of each at most")
+    told = "Clean, with the trigger, and the difference; below each the class that it is put in."
+    titles = [f"What the model saw, {side}" if len(sides) > 1 else "What the model saw" for side in sides]
+    return [picture(title, _open(file), told) for title, file in zip(titles, files, strict=False)]
 
 
 def _class_table(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

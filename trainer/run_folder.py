@@ -22,12 +22,13 @@ from trainer import checkpoint as checkpoints
 from trainer.batches import BatchStream
 from trainer.data import Skipped
 from trainer.defences.defence import Defence
+from trainer.guard import Guard
 from trainer.learner import Learner
 from trainer.log import say
 from trainer.model import ClipModel, open_clip_config
 from trainer.ranks import Ranks
 
-FREE_OPTIONS = ("workers", "log_every", "save_every")
+FREE_OPTIONS = ("workers", "log_every", "log_to", "save_every")
 """A resumed run may have others: they change no weight."""
 
 
@@ -79,12 +80,16 @@ def _same(before: Any, now: Any, defaults: Mapping[str, Any]) -> bool:
     return all(before.get(name, defaults.get(name)) == now.get(name) for name in {*before, *now})
 
 
-def begin(out: Path, record: Mapping[str, Any], *, resume: bool, ranks: Ranks) -> str:
-    """`write_options`, by the first of the processes; all get the sha256."""
+def begin(
+    out: Path, record: Mapping[str, Any], *, resume: bool, ranks: Ranks, guard: Guard | None = None
+) -> str:
+    """`write_options`, by the first of the processes; all get the sha256. The guard looks at the model as it came."""
     digest = ""
     if ranks.is_first:
         (out / "checkpoints").mkdir(parents=True, exist_ok=True)
         digest = write_options(out, record, resume=resume)
+        if guard:
+            guard.begin()
     return str(ranks.collect(digest)[0])
 
 
@@ -200,22 +205,42 @@ def weights_metadata(clip: ClipModel, run: Run, metadata: Mapping[str, str]) -> 
 
 
 def finish(
-    clip: ClipModel, stream: BatchStream, out: Path, *, run: Run, metadata: Mapping[str, str]
+    clip: ClipModel,
+    stream: BatchStream,
+    out: Path,
+    *,
+    run: Run,
+    metadata: Mapping[str, str],
+    guard: Guard | None = None,
 ) -> dict[str, Any]:
-    """Writes `model/` and `summary.json`; the summary."""
+    """Writes `model/`, the last epoch's or the one that the guard keeps, and `summary.json`; the summary."""
     ranks = stream.ranks
     faults = reduce(or_, ranks.collect(stream.skipped), Skipped())
-    summary = _write_final(clip, stream, out, faults, run=run, metadata=metadata) if ranks.is_first else {}
+    kept = guard.best(run.epoch) if guard else run.epoch
+    summary = {}
+    if ranks.is_first:
+        summary = _write_final(clip, stream, out, faults, run=run, kept=kept, metadata=metadata)
+        if guard:
+            summary |= {"guard": guard.summary(kept)}
+            say(f"guard: keeps {guard.why(kept)}")
+        write_json(out / "summary.json", summary)
     return dict(ranks.collect(summary)[0])
 
 
 def _write_final(
-    clip: ClipModel, stream: BatchStream, out: Path, faults: Skipped, *, run: Run, metadata: Mapping[str, str]
+    clip: ClipModel,
+    stream: BatchStream,
+    out: Path,
+    faults: Skipped,
+    *,
+    run: Run,
+    kept: int,
+    metadata: Mapping[str, str],
 ) -> dict[str, Any]:
     final = out / checkpoints.FINAL_FOLDER
     final.mkdir(exist_ok=True)
     weights = final / checkpoints.FINAL_WEIGHTS
-    last = out / "checkpoints" / f"epoch_{run.epoch}.safetensors"
+    last = out / "checkpoints" / f"epoch_{kept}.safetensors"
     weights.unlink(missing_ok=True)
     try:
         os.link(last, weights)
@@ -224,7 +249,7 @@ def _write_final(
     write_json(final / checkpoints.FINAL_CONFIG, open_clip_config(clip))
     clip.model.to("cpu").eval()
     skipped = stream.index.skipped | faults
-    summary = {
+    return {
         "checkpoint": str(weights),
         "weights_sha256": checkpoints.hash_weights(checkpoints.read_weights(weights).state_dict),
         "steps": run.step,
@@ -237,5 +262,3 @@ def _write_final(
         "skipped_first": dict(sorted(skipped.names.items())),
         **metadata,
     }
-    write_json(out / "summary.json", summary)
-    return summary

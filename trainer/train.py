@@ -21,19 +21,23 @@ from torch import Tensor, nn
 
 from pipeline.errors import UserError
 from pipeline.storage import write_json
-from trainer.batches import Batch, BatchStream
+from trainer.batch import Batch, on_device
+from trainer.batches import BatchStream
 from trainer.checkpoint import Storage
 from trainer.defences.defence import Defence
 from trainer.devices import Precision
 from trainer.embedding import Embeddings, gather
+from trainer.guard import Guard
 from trainer.interrupt import StopRequest
 from trainer.learner import Learner, build_learner, update
 from trainer.log import MetricsFile, ProgressReport, Stopwatch, say
+from trainer.log_places import LogPlaces, place_names
 from trainer.losses import total_loss
 from trainer.model import ClipModel
 from trainer.optim import OptimOptions, learning_rate
 from trainer.ranks import ONE, Ranks, is_of_a_lost_process
 from trainer.run_folder import Run, begin, finish, load_run, save_run
+from trainer.watching import Watch
 
 FAILED_BATCH = "failed_batch.json"
 BatchNorm = Literal["train", "frozen", "sync"]
@@ -66,12 +70,15 @@ class TrainOptions:
     """Steps between saved states to continue from. Default: epochs' ends alone."""
     log_every: int = 10
     """Steps between lines in metrics.jsonl."""
+    log_to: str | None = None
+    """Where these lines go, too: tensorboard, wandb, or both joined by a comma. wandb goes by WANDB_MODE."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "save_every", "log_every", "parts"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name} must be at least 1, not {value}")
+        place_names(self.log_to)
         for name, allowed in (
             ("precision", Precision),
             ("batch_norm", BatchNorm),
@@ -112,16 +119,20 @@ def train(
     out: Path,
     record: Mapping[str, Any],
     resume: bool = False,
+    guard: Guard | None = None,
+    watch: Watch | None = None,
+    watch_every: int | None = None,
 ) -> dict[str, Any]:
     """Trains `learner.clip.model` in place and returns the summary that it also writes to `out/summary.json`.
 
     `record` is what the run was started with: it goes to options.json, and continuing with another is refused.
     UserError for a loss that is no number. Asked to stop (Ctrl-C), it ends its step, saves, raises KeyboardInterrupt.
-    Of several processes the first writes; all give the same summary.
+    Of several processes the first writes; all give the same summary. A guard may end it early, and says which epoch
+    is kept. `watch` is asked every `watch_every` steps.
     """
     clip, ranks = learner.clip, learner.ranks
     folder = out / "checkpoints"
-    digest = begin(out, record, resume=resume, ranks=ranks)
+    digest = begin(out, record, resume=resume, ranks=ranks, guard=guard)
     run = load_run(folder, learner, defence, digest=digest) if resume else Run()
     if run.step == 0:
         with learner.autocast():
@@ -129,17 +140,16 @@ def train(
     metadata = {"options_sha256": digest, "shards_sha256": str(record.get("shards_sha256", ""))}
     total_steps = stream.steps_per_epoch * options.epochs
     save = partial(save_run, folder, learner, defence, metadata=metadata, storage=options.storage)
-    metrics = MetricsFile(out / "metrics.jsonl" if ranks.is_first else None, continue_from=run.step)
+    metrics = open_metrics(out, record, options, continue_from=run.step, ranks=ranks)
     clock, pace = Stopwatch(), dict[str, float]()
     progress = ProgressReport(total_steps, done=run.step, shown=ranks.is_first)
     with StopRequest() as stop, progress, closing(metrics), other_processes(folder, ranks):
-        while run.epoch < options.epochs:
+        while run.epoch < options.epochs and (guard is None or guard.look(run.epoch)):
             set_mode(clip.model, options.batch_norm)
             started = time.perf_counter()
-            for host_batch in stream.epoch(run.epoch, skip=run.step_in_epoch):
+            for batch in on_device(stream.epoch(run.epoch, skip=run.step_in_epoch), learner.device):
                 clock.arrived()
                 lr = learning_rate(run.step, total_steps=total_steps, options=optim)
-                batch = host_batch.to(learner.device)
                 loss, terms, found = compute_loss(learner, defence, batch, step=run.step)
                 check_finite(loss, terms, step=run.step, lr=lr, batch=batch, out=out, ranks=ranks)
                 update(learner, loss, lr=lr, max_gradient_norm=optim.max_gradient_norm)
@@ -151,16 +161,31 @@ def train(
                 progress.advance(
                     f"loss {float(loss.detach()):.3f}, {run.step / run.seconds:.2f} steps/s{in_words(pace)}"
                 )
+                if watch is not None and watch_every and run.step % watch_every == 0:
+                    metrics.write({"step": run.step, **watch()})
+                    clock.restart()
                 asked = ranks.any(stop.asked, device=learner.device)
                 if asked or (options.save_every and run.step % options.save_every == 0):
                     save(run=run)
                 if asked:
-                    told = f"stopped after step {run.step}; the same command with --resume goes on from there"
-                    say(told, shown=ranks.is_first)
+                    say(
+                        f"stopped after step {run.step}; the same command with --resume goes on from there",
+                        shown=ranks.is_first,
+                    )
                     raise KeyboardInterrupt
             run = _after_epoch(run)
             save(run=run)
-    return finish(clip, stream, out, run=run, metadata=metadata)
+    return finish(clip, stream, out, run=run, metadata=metadata, guard=guard)
+
+
+def open_metrics(
+    out: Path, record: Mapping[str, Any], options: TrainOptions, *, continue_from: int, ranks: Ranks
+) -> MetricsFile:
+    """The run's metrics.jsonl, and the logs beside it; of a process that does not write, nothing."""
+    if not ranks.is_first:
+        return MetricsFile(None)
+    beside = LogPlaces(place_names(options.log_to), out, record)
+    return MetricsFile(out / "metrics.jsonl", continue_from=continue_from, beside=beside)
 
 
 @contextmanager

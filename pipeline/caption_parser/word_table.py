@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating]
 MAX_WORDS: Final = 15_000
 """Words kept from one block of captions to the next, about 60 MB; a fuller table is emptied and starts anew."""
+ROOM: Final = MAX_WORDS + 10_000
+"""Rows that there is room for at once: memory that is not written to is not taken, and to grow takes twice of it."""
 BLOCK: Final = 64
 """Words computed together."""
 MIXERS: Final = np.array(
@@ -41,8 +43,8 @@ class WordTable:
         _, width, outputs = weights.shape
         self._weights = np.ascontiguousarray(weights.transpose(1, 0, 2).reshape(width, 3 * outputs))
         self._numbers: dict[int, int] = {}
-        self.vectors: Floats = np.zeros((1024, width), dtype=weights.dtype)
-        self.products: Floats = np.zeros((1024 * 3, outputs), dtype=weights.dtype)
+        self.vectors: Floats = np.zeros((ROOM, width), dtype=weights.dtype)
+        self.products: Floats = np.zeros((ROOM * 3, outputs), dtype=weights.dtype)
         """Row 3n + k: word n's part in the convolution at the word behind it (k = 0), itself (1), before it (2)."""
 
     def find(self, features: NDArray[np.uint64]) -> NDArray[np.int64]:

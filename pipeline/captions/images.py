@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from PIL import Image, UnidentifiedImageError
-
 from pipeline.errors import BadInput, UserError
 from pipeline.schema import Caption
 from pipeline.storage import (
@@ -43,6 +41,8 @@ IMAGE_REFUSED: Final = "refused"
 
 def check_image(data: bytes) -> tuple[str, str]:
     """Status and file extension of image bytes, from the headers and the end marker (no pixel is decoded)."""
+    from PIL import Image, UnidentifiedImageError  # here: text alone needs no Pillow
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

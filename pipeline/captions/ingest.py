@@ -1,4 +1,4 @@
-"""The captions stage over a whole input: parts of rows with unique keys, and `captions/index.json` that lists them.
+"""The captions stage over a whole input: parts of rows with unique keys, and `stages/captions.json` that lists them.
 
 A part is the rows of one input tar (so that shard and input tar stay aligned), or up to `rows_per_part` rows of
 another file. The index is written last: it exists = the stage is complete.
@@ -35,7 +35,8 @@ from pipeline.storage import (
 )
 from pipeline.tables import captions_table
 
-INDEX: Final = "index.json"
+INDEX: Final = "stages/captions.json"
+"""Beside `captions/`: in it, pandas and polars would read it as a table."""
 _FILE_NAME: Final = re.compile(r"\S+\.(?:jpe?g|png|webp|gif|bmp|tiff?)$|https?://\S+$", re.IGNORECASE)
 
 
@@ -67,7 +68,7 @@ class InputFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptionsIndex:
-    """What `captions/` holds, and what it was made of: the content of its `index.json`, field by field."""
+    """What `captions/` holds, and what it was made of: the content of `stages/captions.json`, field by field."""
 
     format: str
     caption_column: str | None
@@ -88,7 +89,7 @@ class CaptionsIndex:
 
 def read_index(folder: Path) -> CaptionsIndex:
     """The index of a `captions/` folder; UserError where it is none."""
-    content: Any = read_json(folder / INDEX)
+    content: Any = read_json(folder.parent / INDEX)
     try:
         return CaptionsIndex(
             **content
@@ -100,7 +101,7 @@ def read_index(folder: Path) -> CaptionsIndex:
         )
     except (TypeError, KeyError, ValueError) as error:
         raise UserError(
-            f"{folder / INDEX} is no index of captions ({error}): choose another --out, or --overwrite"
+            f"{folder.parent / INDEX} is no index of captions ({error}): choose another --out, or --overwrite"
         ) from error
 
 
@@ -117,12 +118,25 @@ def ingest(
     Raises:
         UserError: The folder was read from something else, or from the same files before they were changed.
     """
-    if (folder / INDEX).exists():
-        index = read_index(folder)
+    index = _known_index(folder, tell)
+    if index is not None:
         _check_unchanged(index, source, rows_per_part, folder, workers)
         _mend(index, source, folder, workers, tell)
         return index
-    return _ingest(source, folder, rows_per_part=rows_per_part, workers=workers)
+    index = _ingest(source, folder, rows_per_part=rows_per_part, workers=workers)
+    write_json(folder.parent / INDEX, asdict(index))
+    return index
+
+
+def _known_index(folder: Path, tell: Callable[[str], None]) -> CaptionsIndex | None:
+    """The index; None where it is missing or damaged: it cannot say what was read then, so all is read again."""
+    if not (folder.parent / INDEX).exists():
+        return None
+    try:
+        return read_index(folder)
+    except UserError:
+        tell(f"{INDEX} is damaged; made again")
+        return None
 
 
 def damaged_parts(index: CaptionsIndex, folder: Path) -> list[tuple[Part, str]]:
@@ -172,7 +186,7 @@ def _ingest(source: Source, folder: Path, *, rows_per_part: int, workers: int) -
     _refuse_the_useless(source, folder, faults)
     duplicates = make_keys_unique(folder)
     parts = [_with_hash(part, folder) for part in parts]
-    index = CaptionsIndex(
+    return CaptionsIndex(
         format=source.format,
         caption_column=source.caption_column,
         image_column=source.image_column,
@@ -186,8 +200,6 @@ def _ingest(source: Source, folder: Path, *, rows_per_part: int, workers: int) -
         faults=tuple(faults[:MAX_NAMED_FAULTS]),
         fault_count=len(faults),
     )
-    write_json(folder / INDEX, asdict(index))
-    return index
 
 
 def _with_hash(part: Part, folder: Path) -> Part:

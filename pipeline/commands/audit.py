@@ -1,5 +1,7 @@
 """`pipeline audit-negatives`: how far language alone gives negatives away."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -11,9 +13,15 @@ from pipeline.looking.audit import AuditOptions, audit
 
 @from_options()
 def audit_negatives(
-    folder: Annotated[Path, typer.Argument(help="The --out of augment-captions.")], options: AuditOptions
+    folder: Annotated[Path, typer.Argument(help="The --out of augment-captions.")],
+    options: AuditOptions,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
 ) -> None:
     """How well words, or form alone, tell negatives from positives that were not learnt from: 0.5 is chance."""
+    if as_json:
+        typer.echo(json.dumps([asdict(row) for row in audit(folder, options)], indent=2))
+        return
     typer.echo("| kind | learnt | tried | words and pairs | of one kind | form alone |")
     typer.echo("| --- | --- | --- | --- | --- | --- |")
     for row in audit(folder, options):

@@ -13,11 +13,12 @@ from pipeline.engine import usable_cores
 from pipeline.scene_graphs.explain import explain_svg, explain_text
 from pipeline.scene_graphs.parser import CaptionParser
 from pipeline.stages import PipelineOptions, run_stages
-from pipeline.storage import write_text
+from pipeline.storage import forgo_pandas, write_text
 from pipeline.subcaptions.making import SubcaptionOptions
 
 NOT_ASKED = ("source", "stages", "subcaptions")
 """Fields of the pipeline's options that the commands fill in."""
+forgo_pandas()
 CORES = {"workers": usable_cores()}
 
 

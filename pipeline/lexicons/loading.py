@@ -9,7 +9,7 @@ import csv
 import hashlib
 import io
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -30,6 +30,7 @@ MANIFEST_FILE: Final = "manifest.json"
 FILES: Final = (*(f"{name}.csv" for name in LEXICONS), LINKS_FILE, MANIFEST_FILE)
 BANDS: Final = ("common", "frequent", "medium", "uncommon", "rare")
 """From the most to the least frequent fifth of a lexicon's candidates."""
+_BAND_NUMBERS: Final = {band: number for number, band in enumerate(BANDS)}
 _SHARED_COLUMNS: Final = ("term_id", "term", "kind", "band", "source", "synset", "in_captions")
 FORM_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "objects": ("plural",),
@@ -68,16 +69,17 @@ class Term:
 class Lexicon:
     """One lexicon: its terms, its bands, and which terms a word rules out."""
 
-    def __init__(self, name: str, terms: tuple[Term, ...], links: Mapping[str, Mapping[str, str]]) -> None:
+    def __init__(
+        self, name: str, terms: tuple[Term, ...], links: Mapping[str, Sequence[tuple[str, str]]]
+    ) -> None:
+        """`links`: for each of LINKS, rows of terms and the words they are linked to, as links.tsv has them."""
         self.name = name
         self.terms = terms
         self.bands = tuple(
             tuple(index for index, term in enumerate(terms) if term.band == band)
             for band in range(len(BANDS))
         )
-        self._excluded, self._near, self._possible, self._contrasts, self._kinds = (
-            dict[str, str | int](links[link]) for link in LINKS
-        )
+        self._links = links
         self._masks: dict[str, int] = {}
 
     def excluded(self, word: str) -> int:
@@ -115,6 +117,27 @@ class Lexicon:
         if rows.__class__ is int:
             return rows
         return 0 if rows is None else self._decoded(self._kinds, noun)
+
+    # 200,000 words: by the first that is asked for, and not by whoever reads the lexicons
+    @cached_property
+    def _excluded(self) -> dict[str, str | int]:
+        return _by_word(self._links["excluded"])
+
+    @cached_property
+    def _near(self) -> dict[str, str | int]:
+        return _by_word(self._links["near"])
+
+    @cached_property
+    def _possible(self) -> dict[str, str | int]:
+        return _by_word(self._links["possible"])
+
+    @cached_property
+    def _contrasts(self) -> dict[str, str | int]:
+        return _by_word(self._links["contrasts"])
+
+    @cached_property
+    def _kinds(self) -> dict[str, str | int]:
+        return _by_word(self._links["kind"])
 
     def _decoded(self, links: dict[str, str | int], word: str) -> int:
         steps = links[word]
@@ -203,11 +226,13 @@ def default_folder() -> Path:
 def read_terms(file: Path, name: str) -> tuple[Term, ...]:
     """The rows of one lexicon's CSV file, validated."""
     with file.open(encoding="utf-8", newline="") as opened:
-        reader = csv.DictReader(opened)
+        reader = csv.reader(opened)
         columns = COLUMNS[name]
-        if tuple(reader.fieldnames or ()) != columns:
-            raise UserError(f"{file} has the columns {reader.fieldnames}, not {', '.join(columns)}")
-        terms = tuple(_term(row, name, file, number) for number, row in enumerate(reader, start=2))
+        found = next(reader, [])
+        if tuple(found) != columns:
+            raise UserError(f"{file} has the columns {found}, not {', '.join(columns)}")
+        rows = (row for row in reader if row)
+        terms = tuple(_term(row, name, file, number) for number, row in enumerate(rows, start=2))
     seen: dict[str, int] = {}
     for number, term in enumerate(terms, start=2):
         first = seen.setdefault(term.term_id, number)
@@ -218,22 +243,20 @@ def read_terms(file: Path, name: str) -> tuple[Term, ...]:
     return terms
 
 
-def _term(row: dict[str, str], name: str, file: Path, number: int) -> Term:
-    cells = [row[column] for column in COLUMNS[name]]
-    if None in row or None in cells or row["band"] not in BANDS or not row["term"]:
-        raise UserError(
-            f"{file}, line {number}: not a lexicon row: {','.join(str(cell) for cell in row.values())}"
-        )
+def _term(row: list[str], name: str, file: Path, number: int) -> Term:
+    if len(row) != len(COLUMNS[name]) or row[3] not in _BAND_NUMBERS or not row[1]:
+        raise UserError(f"{file}, line {number}: not a lexicon row: {','.join(row)}")
+    term_id, term, kind, band, source, synset, in_captions, *forms, synonyms = row
     return Term(
-        term_id=row["term_id"],
-        term=row["term"],
-        kind=row["kind"],
-        band=BANDS.index(row["band"]),
-        source=row["source"],
-        synset=row["synset"],
-        in_captions=row["in_captions"] == "yes",
-        forms=(row["term"], *(row[column] for column in FORM_COLUMNS[name])),
-        synonyms=tuple(row["synonyms"].split(SEPARATOR)) if row["synonyms"] else (),
+        term_id=term_id,
+        term=term,
+        kind=kind,
+        band=_BAND_NUMBERS[band],
+        source=source,
+        synset=synset,
+        in_captions=in_captions == "yes",
+        forms=(term, *forms),
+        synonyms=tuple(synonyms.split(SEPARATOR)) if synonyms else (),
     )
 
 
@@ -274,8 +297,16 @@ def write_links(
     return ("\n".join(lines) + "\n").encode()
 
 
-def _read_links(file: Path, terms: Mapping[str, tuple[Term, ...]]) -> dict[str, dict[str, dict[str, str]]]:
-    links: dict[str, dict[str, dict[str, str]]] = {name: {link: {} for link in LINKS} for name in LEXICONS}
+def _by_word(links: Sequence[tuple[str, str]]) -> dict[str, str | int]:
+    return {word: rows for rows, words in links for word in words.split(SEPARATOR)}
+
+
+def _read_links(
+    file: Path, terms: Mapping[str, tuple[Term, ...]]
+) -> dict[str, dict[str, list[tuple[str, str]]]]:
+    links: dict[str, dict[str, list[tuple[str, str]]]] = {
+        name: {link: [] for link in LINKS} for name in LEXICONS
+    }
     moved: dict[str, dict[int, int] | None] = {}
     for line in file.read_text(encoding="utf-8").splitlines():
         try:
@@ -286,7 +317,7 @@ def _read_links(file: Path, terms: Mapping[str, tuple[Term, ...]]) -> dict[str, 
             numbers = moved[name]
             if numbers is not None:
                 rows = _steps(sorted(numbers[row] for row in _rows(rows) if row in numbers))
-            links[name][link].update(dict.fromkeys(words.split(SEPARATOR), rows))
+            links[name][link].append((rows, words))
         except UserError:
             raise
         except (ValueError, KeyError) as error:

@@ -20,8 +20,10 @@ article { border-top: 1px solid var(--line); padding: 1rem 0; display: flex; gap
 article > div { flex: 1 1 18rem; min-width: 0; }
 img { width: 9rem; height: 9rem; object-fit: contain; background: var(--line); flex: none; }
 h2 { font-size: 1rem; font-weight: 600; margin: 0 0 .3rem; }
-article p, ul { margin: .2rem 0; color: var(--ink); } ul { padding-left: 1.2rem; } li { list-style: none; }
-article .key, .kind { color: var(--soft); font-size: .8rem; } .kind { display: inline-block; width: 5.5rem; }
+article p, ul { margin: .2rem 0; color: var(--ink); } ul { padding-left: 1.2rem; }
+li { list-style: none; padding-left: 5.5rem; text-indent: -5.5rem; }
+article .key, .kind { color: var(--soft); font-size: .8rem; }
+.kind { display: inline-block; width: 5.5rem; text-indent: 0; }
 article b { color: var(--ink); }
 .entity { background: var(--mark-a); } .attribute { background: var(--mark-b); }
 .relation { background: var(--mark-c); }

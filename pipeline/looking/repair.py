@@ -10,7 +10,7 @@ from pipeline.captions.readers import Source
 from pipeline.errors import UserError
 from pipeline.manifest import MANIFEST
 from pipeline.records import compare_file
-from pipeline.stages import MADE_WITH, STAGES, PipelineOptions, cached_lexicons, run_stages
+from pipeline.stages import STAGES, PipelineOptions, cached_lexicons, made_with_file, run_stages
 from pipeline.storage import find_named, place, read_json
 from pipeline.subcaptions.making import SubcaptionOptions
 
@@ -63,8 +63,8 @@ def _made_with(folder: Path) -> dict[str, dict[str, Any]]:
     stages = manifest.get("stages")
     if isinstance(stages, dict):
         found = {name: entry for name, entry in stages.items() if name in STAGES and isinstance(entry, dict)}
-    for name in STAGES:
-        content = _read(folder / name / MADE_WITH)
+    for name in list(STAGES)[1:]:
+        content = _read(folder / made_with_file(name))
         if content and name not in found:
             found[name] = {key: value for key, value in content.items() if key != "made_from"}
     for name in list(STAGES)[1:]:
@@ -87,11 +87,11 @@ def _source(folder: Path) -> tuple[Source, int]:
     """What the captions were read from, and how many rows a part has."""
     manifest = _read(folder / MANIFEST)
     files = manifest.get("files")
-    entry = files.get(f"captions/{INDEX}") if isinstance(files, Mapping) else None
-    damaged = isinstance(entry, dict) and compare_file(folder, f"captions/{INDEX}", entry, check=True)
-    if damaged or not (folder / "captions" / INDEX).is_file():
+    entry = files.get(INDEX) if isinstance(files, Mapping) else None
+    damaged = isinstance(entry, dict) and compare_file(folder, INDEX, entry, check=True)
+    if damaged or not (folder / INDEX).is_file():
         raise UserError(
-            f"{damaged or f'captions/{INDEX} is missing'}, and with it what {folder} was read from: "
+            f"{damaged or f'{INDEX} is missing'}, and with it what {folder} was read from: "
             "run the original command again, which makes it anew"
         )
     index = read_index(folder / "captions")

@@ -48,7 +48,7 @@ def _wrong(folder: Path) -> Iterator[tuple[str, str]]:
         name = file.relative_to(folder).as_posix()
         if name not in expected:
             yield name, "is not in the manifest"
-    if f"captions/{INDEX}" not in damaged:
+    if INDEX not in damaged:
         yield from _wrong_rows(folder, damaged)
 
 
@@ -100,7 +100,7 @@ def _key(members: dict[str, bytes]) -> str:
 
 def _differences(found: list[str], keys: list[str], rows: int) -> Iterator[str]:
     if len(found) != rows:
-        yield f"holds {len(found)} rows, captions/{INDEX} says {rows}"
+        yield f"holds {len(found)} rows, {INDEX} says {rows}"
     elif found != keys:
         number, (here, there) = next(
             (n, pair) for n, pair in enumerate(zip_longest(found, keys)) if pair[0] != pair[1]

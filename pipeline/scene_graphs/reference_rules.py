@@ -11,7 +11,6 @@ from typing import Any
 import pipeline.caption_parser  # noqa: F401 - first: it keeps thinc from importing torch
 
 # isort: split
-import sng_parser  # noqa: TID251 - this is SceneGraphParser's one module
 from spacy.tokens import Doc  # noqa: TID251
 
 from pipeline import schema
@@ -23,6 +22,8 @@ def load_reference() -> Any:
 
     Its constructor loads a spaCy model by name; the rules need none, so the object is made without it.
     """
+    import sng_parser  # noqa: TID251  # this is SceneGraphParser's one module; few ask for its rules
+
     database = importlib.import_module("sng_parser.database")
     backends = sng_parser.Parser._backend_registry
     if "spacy" not in backends:

@@ -6,7 +6,6 @@ has it; a row of another file by the key it brings, or else by what it says.
 
 import hashlib
 import re
-from pathlib import PurePosixPath
 from typing import Final
 
 IMAGE_EXTENSIONS: Final = ("jpg", "jpeg", "png", "webp")
@@ -23,7 +22,7 @@ def readable_name(name: str) -> str:
 
 def is_inside(name: str) -> bool:
     """Whether a member's name stays inside its archive and can be shown on one line."""
-    return name.isprintable() and not name.startswith("/") and ".." not in PurePosixPath(name).parts
+    return name.isprintable() and not name.startswith("/") and ".." not in name.split("/")
 
 
 def split_name(name: str) -> tuple[str, str] | None:

@@ -129,6 +129,25 @@ def _open(path: Path, report: Report) -> tarfile.TarFile | None:
 class _Header(tarfile.TarInfo):
     """A tar's header; what stands before a member (a long name, extended attributes) is limited in size and number."""
 
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Header":
+        """A plain file's header by its name, size and checksum; any other one as tarfile reads it, at its pace."""
+        size, checksum = buf[124:135], buf[148:154]
+        if (
+            len(buf) == tarfile.BLOCKSIZE
+            and buf[156:157] == tarfile.REGTYPE
+            and not buf[345]  # no first half of a long name
+            and not size.strip(b"01234567")
+            and not checksum.strip(b"01234567")
+            and buf[135] in b"\0 "
+            and buf[154] in b"\0 "
+            and int(checksum, 8) == sum(buf) - sum(buf[148:156]) + 8 * ord(" ")
+        ):
+            header = cls(bytes(buf[:100]).partition(b"\0")[0].decode(encoding, errors))
+            header.size = int(size, 8)
+            return header
+        return super().frombuf(buf, encoding, errors)
+
     def _proc_member(self, tarfile_: tarfile.TarFile) -> tarfile.TarInfo:
         if self.type in _BEFORE_A_MEMBER:
             before: int = getattr(tarfile_, "headers_before", 0) + 1
@@ -265,9 +284,9 @@ def _content(
 
 
 def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    file = tar.extractfile(member)
-    assert file is not None  # a plain file
-    return file.read()
+    assert tar.fileobj is not None
+    tar.fileobj.seek(member.offset_data)
+    return tar.fileobj.read(member.size)
 
 
 def _has_its_end(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bool:

@@ -81,3 +81,17 @@ def test_captions_that_give_nothing_end_non_zero(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "no caption can be used; looked for English sentences with a noun" in done.stderr
     assert "0 of 2 rows ok" in done.stdout
+
+
+def test_captions_are_augmented_without_what_only_takes_time(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("a black dog on a mat\thttp://x/1\n")
+    code = (
+        "import sys; from pipeline.commands.augment import augment_captions; from pipeline.cli import app\n"
+        "try: app(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "print([name for name in ('pandas', 'duckdb', 'PIL', 'sng_parser', 'spacy.cli') if name in sys.modules])"
+    )
+    words = ["augment-captions", str(tmp_path / "a.tsv"), "--out", str(tmp_path / "out"), "--workers", "1"]
+    done = subprocess.run([sys.executable, "-c", code, *words], check=True, capture_output=True, text=True)
+    assert "1 of 1 rows ok" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr

@@ -73,12 +73,12 @@ FILES = [
     "shards/00000.parquet",
     "shards/00001_stats.json",
     "parts/00000.json",
-    "scene_graphs/options.json",
-    "subcaptions/options.json",
-    "shards/options.json",
+    "stages/scene_graphs.json",
+    "stages/subcaptions.json",
+    "stages/shards.json",
     "shards/sizes.json",
     "lexicons/objects.csv",
-    "captions/index.json",
+    "stages/captions.json",
 ]
 
 
@@ -88,7 +88,7 @@ def test_damage_is_named_and_made_again(made: Path, out: Path, name: str, how: s
     DAMAGE[how](out / name)
     assert any(line.startswith(name) for line in verify(out))
     told: list[str] = []
-    if name == "captions/index.json":
+    if name == "stages/captions.json":
         with pytest.raises(UserError, match="run the original command again"):
             repair(out, lexicons=None, parser=None, workers=1, tell=told.append)
         told = run(made, out)
@@ -138,6 +138,19 @@ def test_a_damaged_manifest_is_written_anew(made: Path, out: Path, damage: Calla
     assert hashes(out) == hashes(made / "out")
 
 
+def test_files_of_other_shapes_are_made_again(made: Path, out: Path) -> None:
+    index, manifest = out / "stages/captions.json", out / "manifest.json"
+    first, second = index.read_bytes(), manifest.read_bytes()
+    index.write_bytes(second)
+    manifest.write_bytes(first)
+    assert "stages/captions.json is damaged; made again" in run(made, out)
+    assert hashes(out) == hashes(made / "out")
+    for file in out.rglob("*.json"):
+        file.write_text("[[1], null]")
+    run(made, out)
+    assert hashes(out) == hashes(made / "out")
+
+
 def test_a_file_that_belongs_to_nothing_is_named_and_not_vouched_for(made: Path, out: Path) -> None:
     (out / "shards/00009.tar").write_bytes(b"x")
     run(made, out)
@@ -156,7 +169,7 @@ def test_keys_are_joined_over_all_folders(made: Path, out: Path) -> None:
     (out / "manifest.json").write_text(json.dumps(manifest))
     told = verify(out)
     assert told[0].startswith("subcaptions/00000.parquet joins no more: row 0 has the key '0-2'")
-    assert told[1] == "shards/00001.tar holds 1 rows, captions/index.json says 3"
+    assert told[1] == "shards/00001.tar holds 1 rows, stages/captions.json says 3"
 
 
 def test_an_input_of_the_same_size_and_other_content_is_refused(made: Path, tmp_path: Path) -> None:
@@ -183,7 +196,7 @@ def test_repair_keeps_the_options(made: Path, tmp_path: Path) -> None:
     run(made, tmp_path / "out", subcaptions=chosen, images=False, rules="sng")
     expected = hashes(tmp_path / "out")
     cut(tmp_path / "out/subcaptions/00000.parquet")
-    (tmp_path / "out/shards/options.json").unlink()
+    (tmp_path / "out/stages/shards.json").unlink()
     repair(tmp_path / "out", lexicons=None, parser=None, workers=1, tell=lambda _: None)
     assert hashes(tmp_path / "out") == expected
 

@@ -18,7 +18,7 @@ from pipeline.lexicons.loading import Lexicons, load_lexicons
 from pipeline.scene_graphs.parser import CaptionParser
 from pipeline.schema import Caption, Edit, Negative, Subcaption
 from pipeline.shards import sample_json
-from pipeline.storage import TarWriter, own_key, parse_json, read_tar, readable, row_key, split_name
+from pipeline.storage import TarWriter, own_key, parse_json, read_tar, readable, row_key, split_name, tars
 from pipeline.subcaptions.making import SubcaptionOptions, make_subcaption
 from tests.fuzzing import fuzz
 
@@ -106,6 +106,34 @@ def test_a_tar_is_what_tarfile_writes(key: str, data: bytes) -> None:
             info.size, info.mode = len(content), 0o644
             reference.addfile(info, io.BytesIO(content))
     assert written.getvalue() == expected.getvalue()
+
+
+@quick
+@given(
+    st.text(max_size=120),
+    st.integers(0, 2**34),
+    st.sampled_from("0567gx\0"),
+    st.integers(0, 511),
+    st.booleans(),
+)
+def test_a_header_is_read_as_tarfile_reads_it(
+    name: str, size: int, kind: str, place: int, damaged: bool
+) -> None:
+    info = tarfile.TarInfo("x")
+    info.name, info.size, info.type = name.encode("utf-8", "replace").decode(), size, kind.encode()
+    block = bytearray(info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")[-512:])
+    if damaged:
+        block[place] ^= 1
+    found = [_read_header(each, bytes(block)) for each in (tars._Header, tarfile.TarInfo)]
+    assert found[0] == found[1]
+
+
+def _read_header(kind: type[tarfile.TarInfo], block: bytes) -> object:
+    try:
+        header = kind.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.HeaderError as error:
+        return type(error)
+    return header.name, header.size, header.type
 
 
 @quick

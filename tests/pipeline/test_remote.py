@@ -19,7 +19,9 @@ import pytest
 from pipeline.captions.ingest import read_index
 from pipeline.captions.readers import InputOptions
 from pipeline.errors import UserError
+from pipeline.looking.preview import write_preview
 from pipeline.looking.query import connect
+from pipeline.looking.repair import repair
 from pipeline.looking.verify import verify
 from pipeline.stages import PipelineOptions, run_stages
 from pipeline.storage import (
@@ -406,6 +408,7 @@ def test_a_run_in_a_store_has_the_bytes_of_one_on_a_disk(faults: Faults, tmp_pat
     assert verify(url("out")) == []
     with connect(url("out")) as connection:
         assert connection.sql("SELECT count(*) FROM subcaptions").fetchall() == [(8,)]
+    assert write_preview(url("out"), tmp_path / "page.html") == 8
 
     # what is damaged there is named, and made again with the same bytes
     remote.as_remote(url("out/shards/00001.tar")).unlink()  # type: ignore[union-attr]
@@ -421,6 +424,10 @@ def test_a_run_in_a_store_has_the_bytes_of_one_on_a_disk(faults: Faults, tmp_pat
     assert len(told) == 2
     assert objects("out") == found
     assert read_index(url("out/captions")).rows == 8
+    remote.as_remote(url("out/scene_graphs/00001.parquet")).put_bytes(b"PAR1")  # type: ignore[union-attr]
+    repair(url("out"), lexicons=None, parser=None, workers=1, tell=told.append)
+    assert len(told) == 3
+    assert objects("out") == found
 
 
 def test_memory_holds_a_run_of_this_process() -> None:

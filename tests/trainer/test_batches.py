@@ -2,7 +2,9 @@
 
 import gzip
 import json
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ from PIL import Image
 
 from pipeline.errors import UserError
 from trainer import batches, images
+from trainer.batch import on_device
 from trainer.batches import Batch, BatchOptions, BatchStream, Needs, choose_triples, sample_order
 from trainer.data import SampleReader, ShardIndex, find_shards, index_shards
+from trainer.kept_tokens import KeptTokens
 from trainer.model import ClipModel, load_model
 from trainer.ranks import Ranks
 
@@ -95,7 +99,11 @@ def test_a_sample_takes_different_stored_negatives_over_the_epochs(
 ) -> None:
     sample = SampleReader(index).read(0)
     built = stream(index, clip).preparer
-    rows = {tuple(built.prepare(sample, e, triple=True, views=True).negative_L.tolist()) for e in range(20)}  # type: ignore[union-attr]
+    rows = set()
+    for epoch in range(20):
+        negative_L = built.prepare(0, sample, epoch, triple=True, views=True).negative_L
+        assert negative_L is not None
+        rows.add(tuple(negative_L.tolist()))
     stored = {tuple(clip.tokenizer([n["text"]])[0].tolist()) for n in sample.record["negatives"]}
     assert rows == stored
 
@@ -265,3 +273,59 @@ def test_wrong_options_are_refused(wrong: dict[str, object]) -> None:
 
 def _record(index: ShardIndex, key: str) -> dict[str, str]:
     return SampleReader(index).read(index.keys.index(key)).record
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_captions_and_views_become_tokens_once(
+    index: ShardIndex, clip: ClipModel, tmp_path: Path, workers: int
+) -> None:
+    log, original = tmp_path / "tokenised", clip.tokenizer
+
+    def tokenizer(texts: list[str]) -> torch.Tensor:
+        with log.open("a") as file:
+            file.writelines(f"{text}\n" for text in texts)
+        return original(texts)
+
+    plain = [list(stream(index, clip, Needs(views=True)).epoch(epoch)) for epoch in range(8)]
+    kept = stream(index, replace(clip, tokenizer=tokenizer), Needs(views=True), workers=workers)
+    for epoch in range(8):
+        if epoch == 6:
+            log.write_text("")
+        assert all(map(equal, plain[epoch], kept.epoch(epoch)))
+    counts = len(log.read_text().splitlines())
+    assert counts < 24  # of the last two epochs' 96 texts: a view or two that was never drawn before
+
+
+def test_tokens_that_do_not_fit_a_row_are_made_again(clip: ClipModel) -> None:
+    made: list[str] = []
+
+    def tokenizer(texts: list[str]) -> torch.Tensor:
+        made.extend(texts)
+        row = torch.ones((1, 64), dtype=torch.int64)
+        for place, word in enumerate(texts[0].split()):
+            row[0, place] = int(word)
+        return row
+
+    kept = KeptTokens(tokenizer, 5)
+    short, long = "7 8 65535 0", " ".join(["9"] * 33)
+    for place, text, times in ((0, short, 1), (1, long, 3), (2, "65536 1", 3), (None, short, 3), (4, "", 1)):
+        made.clear()
+        rows = [kept.tokens(place, text) for _ in range(3)]
+        assert all(torch.equal(row, tokenizer([text])[0]) for row in rows)
+        assert made.count(text) == times + 3
+
+
+def test_without_room_for_a_file_tokens_are_made_each_time(
+    clip: ClipModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    kept = KeptTokens(clip.tokenizer, 3)
+    assert all(torch.equal(kept.tokens(0, "a cat"), clip.tokenizer(["a cat"])[0]) for _ in range(2))
+
+
+def test_batches_come_onto_the_device_in_order(index: ShardIndex, clip: ClipModel) -> None:
+    plain = list(stream(index, clip).epoch(0))
+    assert all(map(equal, plain, on_device(stream(index, clip).epoch(0), torch.device("cpu"))))

@@ -67,6 +67,46 @@ def test_open_clip_reads_both_of_its_own(clip: ClipModel, tmp_path: Path, image_
             assert torch.equal(ours, theirs)
 
 
+@pytest.fixture(scope="module")
+def openai_like(tmp_path_factory: pytest.TempPathFactory) -> ClipModel:
+    """A CLIP of OpenAI's kind, small: heads of 64, QuickGELU."""
+    folder = tmp_path_factory.mktemp("openai")
+    vision = {"image_size": 32, "layers": 1, "width": 64, "patch_size": 8}
+    text = {"context_length": 24, "vocab_size": 1024, "width": 64, "heads": 1, "layers": 1}
+    config = {"embed_dim": 32, "quick_gelu": True, "vision_cfg": vision, "text_cfg": text}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
+    torch.manual_seed(3)
+    model = open_clip.CLIP(**config)
+    save_weights(folder / "open_clip_model.safetensors", model.state_dict(), metadata={"format": "pt"})
+    made = load_model(checkpoint=folder)
+    made.model.eval()
+    return made
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_openais_loader_reads_its_form(openai_like: ClipModel, tmp_path: Path) -> None:
+    from open_clip.openai import load_openai_model  # noqa: TID251
+
+    names = convert(openai_like, "openai-pt", tmp_path / "out", card="")
+    assert names == ["README.md", "open_clip_config.json", "openai_model.pt"]
+    file = tmp_path / "out/openai_model.pt"
+    theirs = load_openai_model(str(file), device="cpu")
+    again = load_model(checkpoint=file)
+    again.model.eval()
+    image_N3HW, text_NL = torch.randn(2, 3, 32, 32), openai_like.tokenizer(CAPTIONS)
+    found = embeddings(again.model, image_N3HW, text_NL)
+    for ours, each in zip(found, embeddings(theirs, image_N3HW, text_NL), strict=True):
+        assert torch.equal(ours, each)  # both have what the file rounds to
+    for before, after in zip(embeddings(openai_like.model, image_N3HW, text_NL), found, strict=True):
+        assert torch.nn.functional.cosine_similarity(before, after).min() > 0.9999
+
+
+def test_what_openais_form_cannot_hold_is_refused(clip: ClipModel, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="an activation that is not QuickGELU"):
+        convert(clip, "openai-pt", tmp_path / "out", card="")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_transformers_reads_model_and_tokenizer(
     clip: ClipModel, tmp_path: Path, image_N3HW: torch.Tensor

@@ -1,6 +1,7 @@
 """`trainer craft-trigger`: what is written is what the name stands for; a mistake is one line and leaves nothing."""
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -107,6 +108,15 @@ def test_a_mistake_is_one_line(
     assert (code, out, len(error.splitlines())) == (1, "", 1)
     assert said in error
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    out = tmp_path / "t.safetensors"
+    command = f"ulimit -f 20; exec {sys.executable} -m trainer.cli craft-trigger blended --out {out}"  # 10 KB a file
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=False)
+    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+    assert f"{out} cannot be written" in ended.stderr
+    assert not out.exists()
 
 
 def test_another_ending_is_refused(craft: Trainer, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.storage import BROKEN_SHARD, MEMBER_TOO_LARGE, REFUSED_MEMBER, read_tar, tars
+from tests.square_shards import Members
 from trainer import data
 from trainer.data import Skipped, find_shards, index_shards, read_shard
 from trainer.model import load_model
@@ -281,6 +282,23 @@ def test_behind_a_bad_header_training_goes_on(write_shards: WriteShards) -> None
     assert list(index.keys) == read == [f"{n:06d}" for n in range(96) if n != 40]
     assert index.skipped.counts == {BROKEN_SHARD: 1, data.NO_IMAGE: 1}
     assert "damaged tar headers" in index.skipped.names[BROKEN_SHARD][0]
+
+
+def test_where_little_can_be_used_nothing_is_trained(write_shards: WriteShards) -> None:
+    def without_images(number: int, members: Members) -> Members:
+        return members if number % 12 == 0 else {"txt": b"a square"}
+
+    few = find_shards(str(write_shards(48, shards=1, change=without_images)))
+    with pytest.raises(UserError, match=r"only 4 samples can be used, .*44 no_image"):
+        index_shards(few)
+    whole = write_shards(30, shards=3, name="whole")
+    for name in ("00000.tar", "00001.tar"):
+        assert len(index_shards(find_shards(str(whole))).keys) in (30, 20)  # one that is broken costs itself
+        (whole / name).write_bytes(b"no tar at all" * 100)
+    with pytest.raises(
+        UserError, match=r"only 10 samples can be used, of 2 of 3 shards none \(2 broken_shard\)"
+    ):
+        index_shards(find_shards(str(whole)))
 
 
 @pytest.mark.parametrize("cut", [1_000, 3_000, 5_000, 6_000, 6_500])

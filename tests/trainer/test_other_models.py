@@ -1,6 +1,9 @@
 """Models that are not OpenAI's CLIP: SigLIP, EVA-CLIP, CoCa, custom text towers; they train, by their own loss."""
 
 import json
+import os
+import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -116,3 +119,30 @@ def test_siglip_keeps_its_scale_and_takes_no_temperatures(build: Callable[[str],
         build_defence(options(tau_negative=0.1), Setting(clip=clip, seed=0))
     build_defence(options(tau_negative=0.1, counterfactual_weight=0), Setting(clip=clip, seed=0))
     assert not load_model("cleanerclip-tiny-32").sigmoid
+
+
+@pytest.mark.slow
+def test_a_compiled_tower_learns_what_a_plain_one_does(
+    build: Callable[[str], ClipModel], write_shards: Callable[..., Path]
+) -> None:
+    if shutil.which(os.environ.get("CXX", "g++")) is None:
+        pytest.skip("torch compiles with a C++ compiler, and there is none")
+    index = index_shards(find_shards(str(write_shards(8))))
+    found = []
+    for compiled in (False, True):
+        clip = build("a text tower of its own")
+        defence = build_defence(DEFENCES["ft"].options(), Setting(clip=clip, seed=0))
+        stream = BatchStream(index, clip, needs=defence.needs, options=BatchOptions(batch_size=4))
+        clip.model.train()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch's own, while it compiles
+            learner = build_learner(
+                clip, optim=OptimOptions(eps=1e-3), device="cpu", precision="fp32", compiled=compiled
+            )
+            for batch in stream.epoch(0):
+                loss = total_loss(defence.terms(learner.embed(batch)), defence.weights)
+                update(learner, loss, lr=1e-3, max_gradient_norm=None)
+        found.append({name: tensor.clone() for name, tensor in clip.model.state_dict().items()})
+    plain, compiled_ = found
+    for name, tensor in plain.items():
+        torch.testing.assert_close(compiled_[name], tensor, rtol=1e-5, atol=1e-6)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from pipeline.errors import UserError
 from trainer.batches import BatchOptions, BatchStream
 from trainer.data import find_shards, index_shards
 from trainer.defences import DEFENCES, build_defence
@@ -16,6 +17,7 @@ from trainer.learner import build_learner, update
 from trainer.losses import total_loss
 from trainer.model import load_model
 from trainer.optim import OptimOptions
+from trainer.ranks import Ranks
 from trainer.train import BatchNorm, set_mode
 
 ANCHORED = {"bank": "patch,smooth", "pool": 1, "invent_steps": 0, "craft_images": 2, "invent_images": 4}
@@ -82,3 +84,17 @@ def test_activations_computed_again_change_nothing(learn: Callable[..., dict[str
 def test_running_statistics_move_once_for_each_part(learn: Callable[..., dict[str, Tensor]]) -> None:
     parts = learn("ft", batch_norm="train", parts=2)
     assert int(parts["visual.bn1.num_batches_tracked"]) == 2 * 3
+
+
+def test_batch_norm_over_several_processes_needs_gpus() -> None:
+    with pytest.raises(
+        UserError, match="batch_norm sync needs GPUs: torch has no other; choose train or frozen"
+    ):
+        build_learner(
+            load_model("cleanerclip-tiny-32"),
+            optim=OptimOptions(),
+            device="cpu",
+            precision="fp32",
+            sync_batch_norm=True,
+            ranks=Ranks(rank=0, world=2),
+        )

@@ -42,7 +42,7 @@ def test_before_and_after_with_the_run_and_the_pictures(files: tuple[Path, Path]
     (run / "metrics.jsonl").write_text("\n".join([*lines, "torn"]))
     (run / "options.json").write_text(json.dumps({"command": "defend", "optim": {"lr": HOSTILE}}))
     Image.new("RGB", (8, 8)).save(tmp_path / "seen.png")
-    write_report_page(*files, out=tmp_path / "a.html", run=run, pictures=tmp_path / "seen.png")
+    write_report_page(*files, out=tmp_path / "a.html", run=run, pictures=[tmp_path / "seen.png"])
     reader, text = read(tmp_path / "a.html")
     assert reader.tags.count("svg") == 2
     assert reader.tags.count("img") == 1
@@ -59,6 +59,24 @@ def test_one_evaluation_alone(files: tuple[Path, Path], tmp_path: Path) -> None:
     assert (tmp_path / "b.html").read_bytes() == (tmp_path / "a.html").read_bytes()
 
 
+def test_epochs_and_the_embedding(files: tuple[Path, Path], tmp_path: Path) -> None:
+    places = {
+        "triggered_to_clean": [0.1, 0.9],
+        "triggered_to_target": [0.8, 0.2],
+        "clean_to_target": [0.1, 0.1],
+    }
+    epochs = [{"epoch": 1, "ba1": 80.0, "asr1": 40.0}, {"epoch": 2, "ba1": 84.0, "asr1": 3.0}]
+    after = _result(168, 6, data=HOSTILE)
+    write_evaluation(after, files[1], by_epoch=epochs, places=places)
+    write_report_page(*files, out=tmp_path / "a.html")
+    reader, text = read(tmp_path / "a.html")
+    assert reader.tags.count("svg") == 3
+    assert "BA and ASR by epoch" in text
+    write_evaluation(after, files[1], by_epoch=[{"epoch": "x"}], places={"triggered_to_clean": [1], "x": 3})
+    write_report_page(*files, out=tmp_path / "b.html")
+    assert read(tmp_path / "b.html")[0].tags.count("svg") == 1
+
+
 def test_what_cannot_be_shown_is_refused(files: tuple[Path, Path], tmp_path: Path) -> None:
     write_evaluation(_result(168, 6, data="another"), tmp_path / "other.json")
     with pytest.raises(UserError, match="cannot be compared"):
@@ -66,5 +84,5 @@ def test_what_cannot_be_shown_is_refused(files: tuple[Path, Path], tmp_path: Pat
     with pytest.raises(UserError, match="no finished run"):
         write_report_page(*files, out=tmp_path / "a.html", run=tmp_path)
     with pytest.raises(UserError, match="is no picture"):
-        write_report_page(*files, out=tmp_path / "a.html", pictures=files[0])
+        write_report_page(*files, out=tmp_path / "a.html", pictures=[files[0]])
     assert not (tmp_path / "a.html").exists()

@@ -14,7 +14,7 @@ from torch import nn
 from pipeline.errors import UserError
 from trainer import train as train_module
 from trainer.batches import BatchOptions, BatchStream
-from trainer.checkpoint import hash_weights, load_plain, read_weights
+from trainer.checkpoint import hash_weights, load_plain, read_weights, save_state
 from trainer.data import ShardIndex, find_shards, index_shards
 from trainer.defences import DEFENCES, build_defence
 from trainer.defences.defence import Setting
@@ -148,6 +148,25 @@ def test_stopped_at_once_a_run_goes_on_from_the_last_saved_step(
             start("stopped", save_every=2)
     assert load_plain(tmp_path / "stopped/checkpoints/last.state.pt")["step"] == 4
     assert start("stopped", save_every=2, resume=True)["weights_sha256"] == straight["weights_sha256"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"step": "4"},
+        {"epoch": None},
+        {"step_in_epoch": [1]},
+        {"optimizer": {"state": {}, "param_groups": "none"}},
+        {"torch_rng": "random"},
+        {"model": 3},
+    ],
+)
+def test_a_state_of_another_shape_is_one_line(start: Start, tmp_path: Path, damage: dict[str, Any]) -> None:
+    start("run")
+    path = tmp_path / "run/checkpoints/last.state.pt"
+    save_state(path, load_plain(path) | damage)
+    with pytest.raises(UserError, match="is no state of this run"):
+        start("run", resume=True)
 
 
 def test_signals_are_the_callers_again_after_a_run(start: Start) -> None:

@@ -181,6 +181,7 @@ def _trained_rows(cell: Cell, data: Data, suite: Suite, folder: Path) -> Iterato
         options=groups[TrainOptions],
         out=run,
         resume=(run / "checkpoints" / "last.state.pt").is_file(),
+        guard=False,  # every epoch is judged here, on all that the defender has
     )
     epochs = groups[TrainOptions].epochs
     for epoch in range(1, epochs + 1):

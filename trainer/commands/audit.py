@@ -19,7 +19,7 @@ from trainer.audit.telling import audit_table, verdict_lines
 from trainer.commands.options import Device
 from trainer.devices import find_device
 from trainer.launch import Source
-from trainer.model import ModelChoice
+from trainer.model import Activation, ModelChoice
 from trainer.training_inputs import read_lines
 
 Data = Annotated[
@@ -121,6 +121,13 @@ def calibrate(
     out: Annotated[Path, typer.Option(help="The calibration, as .json.")],
     search: SearchOptions,
     *,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Their architecture, for files that do not name it.", show_default=False),
+    ] = None,
+    activation: Annotated[
+        Activation | None, typer.Option(help="For weights that do not say it.", show_default=False)
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Measure how far clean models of an architecture can be led, for `trainer audit --calibration`.
@@ -132,7 +139,7 @@ def calibrate(
         raise UserError(f"a calibration is written as .json, not {out.name!r}")
     models = []
     for checkpoint in checkpoints:
-        clip = ModelChoice(checkpoint=checkpoint).load_trained()
+        clip = ModelChoice(checkpoint=checkpoint, model=model, activation=activation).load_trained()
         clip.model.to(find_device(device))
         models.append((checkpoint.name, clip))
     calibration = calibrate_models(models, data, options=search)

@@ -16,7 +16,9 @@ def convert(
     *,
     to: Annotated[
         conversion.Target,
-        typer.Option(help="A torch file for open_clip's --pretrained, open_clip's folder, or transformers'."),
+        typer.Option(
+            help="A torch file for open_clip's --pretrained, open_clip's folder, transformers', or OpenAI's state dict."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The folder to write.")],
     model: ModelChoice,

@@ -1,5 +1,6 @@
 """`trainer data list` and `trainer data check`: which data sets are known, and whether a local copy is whole."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -15,12 +16,18 @@ app = new_app(
 
 
 @app.command("list")
-def list_data() -> None:
+def list_data(
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+) -> None:
     """List the data manifests that come with the trainer."""
     from trainer.manifests import require_manifest, shipped_names
 
-    for name in shipped_names():
-        print(f"{name:24} {require_manifest(name).description}")
+    told = {name: require_manifest(name).description for name in shipped_names()}
+    if as_json:
+        print(json.dumps(told, indent=2))
+        return
+    for name, description in told.items():
+        print(f"{name:24} {description}")
 
 
 @app.command("check")

@@ -15,6 +15,7 @@ from trainer.model import ModelChoice
 from trainer.optim import OptimOptions
 from trainer.run_folder import check_folder
 from trainer.train import TrainOptions
+from trainer.watching import WatchOptions
 
 OPTIONS = OneOf(
     chooser="method",
@@ -40,6 +41,7 @@ def defend(
     batches: BatchOptions,
     optim: OptimOptions,
     options: TrainOptions,
+    watch: WatchOptions,
     resume: Resume = False,
     dry_run: Annotated[
         bool,
@@ -48,6 +50,13 @@ def defend(
             help="Say what the run will need, time a few steps, draw a batch into OUT; then stop.",
         ),
     ] = False,
+    guard: Annotated[
+        bool,
+        typer.Option(
+            help="Hold out 5 % of the samples (256 at most), watch retrieval, agreement with the model as it came and "
+            "universal triggers on them after each epoch; stop where the model collapses, keep the best epoch.",
+        ),
+    ] = True,
     audit: Annotated[
         bool,
         typer.Option(
@@ -72,6 +81,8 @@ def defend(
         out=out,
         resume=resume,
         dry_run=dry_run,
+        guard=guard,
+        watch=watch,
     )
     print_summary(summary)
     if audit:

@@ -18,7 +18,7 @@ from trainer.model import ModelChoice
 from trainer.report import print_evaluations, write_evaluation
 
 
-@from_options(omit=("templates", "iterations"))
+@from_options(omit=("templates", "iterations", "limit"))
 def probe(
     data: DataChoice,
     model: ModelChoice,

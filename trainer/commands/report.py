@@ -30,9 +30,10 @@ def report(
         Path | None, typer.Option(help="The defence's folder, for seconds per step, loss and options.")
     ] = None,
     pictures: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
-            help="What `trainer evaluate --pictures` drew, to be shown on the page.", show_default=False
+            help="What `trainer evaluate --pictures` drew, to be shown on the page: before, and again, after.",
+            show_default=False,
         ),
     ] = None,
 ) -> None:
@@ -45,7 +46,7 @@ def report(
     elif out.suffix == ".html":
         from trainer.report_page import write_report_page  # here: it needs matplotlib, which a table does not
 
-        write_report_page(before, after, out=out, run=run, pictures=pictures)
+        write_report_page(before, after, out=out, run=run, pictures=pictures or ())
     elif out.suffix != ".json":
         raise UserError(f"evaluations are written as .html or .json, not {out.name!r}")
     elif after is None:

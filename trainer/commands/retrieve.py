@@ -18,7 +18,7 @@ from trainer.model import ModelChoice
 from trainer.report import retrieval_table
 
 
-@from_options(omit=("classnames", "templates"))
+@from_options(omit=("classnames", "templates", "limit"))
 def retrieve(
     data: Annotated[
         str,

@@ -1,8 +1,9 @@
 """`anchored`: the model as it came says where clean images belong; triggers invented against it must not move them.
 
 Knows no trigger, target or caption. Before the first step a pool of universal triggers is optimised on the model as
-it came, so that they find what leads its images away, its backdoor among it. In each step some of the pool take one
-more step against the model as it has become; clean images, strange images made of them, and images of both sorts with
+it came, each to lead images to a place that none before it leads to: what misleads every model comes first, a backdoor
+among the next. In each step some of the pool take one more step to their place against the model as it has become;
+clean images, strange images made of them, and images of both sorts with
 these triggers are drawn to the frozen model's embeddings of them without a trigger (the anchor). Strange images hold
 the model where the defender's own do not reach. The text tower is not touched.
 """
@@ -18,11 +19,14 @@ from torch import Tensor, nn
 from pipeline.errors import UserError
 from trainer.batches import Batch, Needs
 from trainer.defences.defence import Defence, Setting, check_weights
-from trainer.defences.invented import KINDS, InventedTrigger, check_bank, invent, skip_draws, spread
+from trainer.defences.invented import KINDS, InventedTrigger, aim_of, check_bank, invent, skip_draws, spread
 from trainer.defences.strange_images import strange_images
 from trainer.embedding import Embeddings, Teacher
 from trainer.log import say
 from trainer.seeds import seeded_int
+
+AIM_IMAGES = 64
+"""Images by which it is told where a trigger leads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +35,7 @@ class AnchoredOptions:
 
     bank: str = "patch,still,additive,smooth,warp,warp"
     """Kinds of the triggers in a step: patch, still, additive, smooth, blend, warp; a kind may stand twice."""
-    pool: int = 3
+    pool: int = 4
     """Triggers kept for each of them; a step takes one at random."""
     share: float = 0.75
     """Triggered images in a step, as a share of the batch."""
@@ -43,13 +47,15 @@ class AnchoredOptions:
     """What it counts that they stay where the model as it came puts them."""
     invent_steps: int = 15
     """Steps by which each trigger is optimised on the model as it came."""
+    apart: float = 1.0
+    """What it counts, while triggers are invented, that each leads elsewhere than those before it; 0: nothing."""
     invent_images: int = 512
     """Images that are looked at for it, the first of the first epoch."""
     craft_images: int = 16
     """Images of a batch by which a trigger in it takes its step."""
 
     def __post_init__(self) -> None:
-        check_weights(self, "anchor_weight", "strange_weight")
+        check_weights(self, "anchor_weight", "strange_weight", "apart")
         if not 0 <= self.strange <= 4:
             raise UserError(f"strange must be from 0 to 4, not {self.strange}")
         if not 0 < self.share <= 1:
@@ -90,11 +96,20 @@ class Anchored(Defence):
             trigger = self._draw(number)
             trigger.values = trigger.values.to(image_N3HW.device)
             generator = self._generator("images", number)
+            aims = [earlier.aim_D for earlier in self.pool if earlier.aim_D is not None]
             for _ in range(self.options.invent_steps):
                 invent(
-                    trigger, self.teacher.model, self.setting.clip, image_N3HW, clean_ND, generator=generator
+                    trigger,
+                    self.teacher.model,
+                    self.setting.clip,
+                    image_N3HW,
+                    clean_ND,
+                    generator=generator,
+                    apart_KD=torch.stack(aims) if aims and self.options.apart else None,
+                    apart_weight=self.options.apart,
                 )
             trigger.values = self.setting.ranks.take_from(0, trigger.values)
+            trigger.aim_D = aim_of(trigger, self.teacher.model, self.setting.clip, image_N3HW[:64], generator)
             self.pool.append(trigger)
 
     def pixels(self, batch: Batch, *, step: int) -> Tensor:
@@ -188,13 +203,14 @@ class Anchored(Defence):
 
     def state(self) -> dict[str, Any]:
         """The pool as it is."""
-        return {"pool": [trigger.values for trigger in self.pool]}
+        return {"pool": [(trigger.values, trigger.aim_D) for trigger in self.pool]}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Puts the pool back; what was drawn beside a trigger's values is drawn again."""
-        for number, values in enumerate(state["pool"]):
+        device = next(self.setting.clip.model.parameters()).device
+        for number, (values, aim_D) in enumerate(state["pool"]):
             trigger = self._draw(number)
-            trigger.values = values.to(next(self.setting.clip.model.parameters()).device)
+            trigger.values, trigger.aim_D = values.to(device), aim_D.to(device)
             self.pool.append(trigger)
 
     def _draw(self, number: int) -> InventedTrigger:

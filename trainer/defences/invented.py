@@ -24,6 +24,8 @@ class InventedTrigger(ABC):
     step_size: float
     low: float
     high: float
+    aim_D: Tensor | None = None
+    """Where it leads images to, once it has been invented: a unit embedding."""
 
     def __init__(self, size: int, generator: torch.Generator, *, place: float = 0.5) -> None:
         """Drawn at random for images of `size` pixels a side.
@@ -168,11 +170,14 @@ def invent(
     *,
     generator: torch.Generator,
     num: int = 32,
+    apart_KD: Tensor | None = None,
+    apart_weight: float = 1.0,
 ) -> None:
     """One step of the trigger, by `num` of the uint8 images, to where it misleads `model` most.
 
     `model` is in evaluation mode; `clip` says how its inputs are normalised; `clean_ND` are the unit embeddings that
-    the images should have.
+    the images should have. It leads images to its aim, where it has one; else to one place, whichever it is, but none
+    of `apart_KD`, to which others lead.
     """
     rows = torch.randperm(len(image_N3HW), generator=generator)[:num]
     with torch.enable_grad():
@@ -180,7 +185,10 @@ def invent(
         trigger.values = values
         triggered = trigger.apply(image_N3HW[rows].float() / 255, generator)
         embedded = model.encode_image(clip.normalise(triggered)).float()
-        found = concentrate(functional.normalize(embedded, dim=-1), clean_ND[rows])
+        image_ND = functional.normalize(embedded, dim=-1)
+        found = concentrate(image_ND, clean_ND[rows], aim_D=trigger.aim_D)
+        if apart_KD is not None and len(apart_KD):
+            found = found + apart_weight * (image_ND @ apart_KD.T).amax(dim=1).mean()
         (gradient,) = torch.autograd.grad(found, values)
     trigger.values = values.detach()
     trigger.step(gradient)
@@ -192,13 +200,25 @@ def skip_draws(trigger: InventedTrigger, image_N3HW: Tensor, *, generator: torch
     trigger.apply(image_N3HW[:1].float() / 255, generator)
 
 
-def concentrate(image_ND: Tensor, clean_ND: Tensor) -> Tensor:
+def concentrate(image_ND: Tensor, clean_ND: Tensor, *, aim_D: Tensor | None = None) -> Tensor:
     """What a universal trigger is after, to be minimised: all images in one place, and away from their clean twins.
 
-    `image_ND` are unit embeddings of triggered images, `clean_ND` of the same ones without; a scalar.
+    `image_ND` are unit embeddings of triggered images, `clean_ND` of the same ones without; `aim_D` is the place, by
+    default the one they are nearest to; a scalar.
     """
-    centre_D = functional.normalize(image_ND.mean(dim=0), dim=0).detach()
-    return (image_ND * clean_ND).sum(dim=1).mean() - (image_ND @ centre_D).mean()
+    if aim_D is None:
+        aim_D = functional.normalize(image_ND.mean(dim=0), dim=0).detach()
+    return (image_ND * clean_ND).sum(dim=1).mean() - (image_ND @ aim_D).mean()
+
+
+@torch.no_grad()
+def aim_of(
+    trigger: InventedTrigger, model: Any, clip: ClipModel, image_N3HW: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Where the trigger leads the uint8 images to: the direction of their mean embedding, (D,)."""
+    shown_N3HW = clip.normalise(trigger.apply(image_N3HW.float() / 255, generator))
+    image_ND = functional.normalize(model.encode_image(shown_N3HW).float(), dim=-1)
+    return functional.normalize(image_ND.mean(dim=0), dim=0)
 
 
 def spread(total: int, parts: int, *, turn: int) -> list[int]:

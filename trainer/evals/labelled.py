@@ -6,7 +6,7 @@ image is decoded. Used by `zero_shot`, `linear_probe` and `data_check`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -75,6 +75,8 @@ class LabelledImages:
     """What stands for a class in the files beside its number."""
     told: str = ""
     """What was recognised, where no manifest says it."""
+    limit: int | None = None
+    """Samples that are looked at, spread evenly over all. Default: all."""
     faults: list[str] = field(default_factory=list, compare=False)
     """What the last reading left out, named."""
 
@@ -135,13 +137,20 @@ class LabelledImages:
 
     def decoded(self) -> Iterator[tuple[str, Image.Image, int]]:
         """Key, image and label of every usable sample, one after the other."""
-        for raw in self._raw(images=True):
+        for raw in self._some(self._raw(images=True)):
             if raw.image is None or raw.label is None:
                 continue  # named by the reader
             try:
                 yield raw.key, decode(raw.image), self._label(raw)
             except BrokenImage as error:
                 self.faults.append(f"{raw.name}: {error}")
+
+    def _some(self, samples: Iterator[RawLabelled]) -> Iterator[RawLabelled]:
+        if self.limit is None:
+            return samples
+        total = replace(self, faults=[]).scan().num_samples
+        limit = min(self.limit, total)
+        return (raw for n, raw in enumerate(samples) if (n + 1) * limit // total > n * limit // total)
 
     def _raw(self, *, images: bool) -> Iterator[RawLabelled]:
         readers: dict[Layout, Callable[..., Iterator[RawLabelled]]] = {
@@ -188,16 +197,23 @@ class DataChoice:
     """Class names, one a line, a JSON list or CleanCLIP's classes.py. Default: the set's own, else its folders'."""
     templates: Path | None = None
     """Prompts, one a line, {} for the class. Default: the manifest's, or ImageNet's 80."""
+    limit: int | None = None
+    """Samples to look at, spread evenly over all. Default: all."""
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise UserError(f"limit must be at least 1, not {self.limit}")
 
     def load(self) -> "LabelledImages":
         """The images; UserError as `load_labelled` raises it."""
-        return load_labelled(
+        data = load_labelled(
             self.data,
             split=self.split,
             root=self.root,
             classnames=None if self.classnames is None else read_classnames(self.classnames),
             templates=None if self.templates is None else read_lines(self.templates),
         )
+        return replace(data, limit=self.limit)
 
 
 def load_labelled(

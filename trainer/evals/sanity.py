@@ -7,12 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from pipeline.errors import UserError
 from trainer.attacks.trigger import Trigger
 from trainer.evals.evaluation import Evaluation
-from trainer.evals.labelled import LabelledImages
+from trainer.evals.labelled import LabelledBatch, LabelledImages
 from trainer.evals.pictures import Picture, PictureSample, draw_pictures
 from trainer.evals.zero_shot import evaluate_zero_shot
+from trainer.log import ProgressReport
 from trainer.model import Activation, ClipModel, load_model
 
 
@@ -32,9 +35,18 @@ def look(
 ) -> Looked:
     """Evaluates zero-shot and keeps a few images; errors as `evaluate_zero_shot`."""
     sample = None if target is None else PictureSample(target_label=data.label_of(target))
-    evaluation = evaluate_zero_shot(
-        clip, data, trigger=trigger, target=target, batch_size=batch_size, observe=sample
-    )
+    num = sum(data.scan().num_per_class)
+    progress = ProgressReport(-(-min(num, data.limit or num) // batch_size), title="evaluate", always=False)
+
+    def observe(batch: LabelledBatch, clean: Tensor, triggered: Tensor | None, put: Tensor | None) -> None:
+        progress.advance(f"{len(batch.keys)} images each")
+        if sample is not None:
+            sample(batch, clean, triggered, put)
+
+    with progress:
+        evaluation = evaluate_zero_shot(
+            clip, data, trigger=trigger, target=target, batch_size=batch_size, observe=observe
+        )
     pictures = () if sample is None else tuple(sample.pictures)
     return Looked(evaluation=evaluation, pictures=pictures, faults=tuple(data.faults))
 

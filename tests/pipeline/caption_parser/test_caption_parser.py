@@ -78,6 +78,15 @@ def test_importing_the_parser_does_not_import_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_spacys_command_line_is_imported_where_it_is_asked_for() -> None:
+    code = (
+        "import sys, pipeline.caption_parser, spacy; before = 'spacy.cli' in sys.modules;"
+        "print(before, spacy.info(silent=True)['spacy_version'] == spacy.__version__, 'spacy.cli' in sys.modules)"
+    )
+    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert told == "False True True\n"
+
+
 def test_bundled_parser_loads_with_plain_spacy(tmp_path: Path) -> None:
     # The entry points of an installed package, as pyproject.toml says them today.
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["entry-points"]

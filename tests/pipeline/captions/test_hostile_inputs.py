@@ -335,4 +335,4 @@ def test_an_input_of_which_nothing_is_usable_is_refused(
     with pytest.raises(UserError, match=f"nothing in .*{name} can be used") as raised:
         augment(tmp_path / name, tmp_path / "out")
     assert said in str(raised.value)
-    assert not (tmp_path / "out/captions/index.json").exists()
+    assert not (tmp_path / "out/stages/captions.json").exists()
