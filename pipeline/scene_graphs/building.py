@@ -25,8 +25,16 @@ def entity_nouns(tree: Tree) -> list[int]:
 
 
 def is_absent(tree: Tree, index: int) -> bool:
-    """Whether the caption says that there is none: "a man with no shirt"."""
-    return any(tree.lowers[child] == "no" for child in tree.having(index, "det"))
+    """Whether the caption says that there is none: "a man with no shirt", "no sidewalks or pathways"."""
+    if any(tree.lowers[child] == "no" for child in tree.having(index, "det")):
+        return True
+    first = tree.heads[index]
+    return (
+        tree.labels[index] == "conj"
+        and first < index
+        and any(tree.lowers[child] in ("or", "nor") for child in tree.having(first, "cc"))
+        and is_absent(tree, first)
+    )
 
 
 def is_colour_object(tree: Tree, index: int) -> bool:

@@ -87,7 +87,7 @@ class Tree:
             self.lowers[preposition] == "of"
             and self.is_noun(index)
             and (
-                word in known_words.MEASURE_NOUNS
+                (word in known_words.MEASURE_NOUNS and self.lowers[self.heads[noun]] != "as")  # "as part of"
                 # "a room with views of the sea" has the views, "a photo of a dog" has the dog
                 or (
                     word in known_words.SCENE_NOUNS

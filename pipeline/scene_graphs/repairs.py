@@ -20,8 +20,16 @@ def repair(tree: "Tree") -> None:
     for index, (tag, word) in enumerate(zip(tree.tags, tree.lowers, strict=True)):
         if tag in _MENDED or word == "live":
             mend_bare_verb(tree, index)
+        if (
+            word == "by"
+            and 0 < index < len(tree.tags) - 1
+            and tree.lowers[index - 1] == tree.lowers[index + 1]
+        ):
+            tree.tags[index - 1] = tree.tags[index + 1] = "RB"  # "sitting side by side": no thing
         if tag == "VBG":
             mend_gerund(tree, index)
+        elif tag == "JJ" and tree.labels[index] == "ROOT" and is_named(tree, index):
+            tree.tags[index] = "NN"
         elif tag[:2] == "NN" or tag == "JJ":
             mend_noun(tree, index)
         elif tag == "VBZ":
@@ -228,6 +236,17 @@ def mend_coordination(tree: "Tree", noun: int) -> None:
 
 
 # ---------------------------------------------------------------- participles
+def is_named(tree: "Tree", index: int) -> bool:
+    """ "a seagull standing on the sand": what has an article and does something is a noun."""
+    return (
+        index > 0
+        and tree.heads[index - 1] == index
+        and tree.labels[index - 1] == "det"
+        and tree.tags[index + 1 : index + 2] == ["VBG"]
+        and tree.labels[index + 1] == "acl"
+    )
+
+
 def mend_gerund(tree: "Tree", index: int) -> None:
     """ "a drawing on a door", "a kitten standing there", "on a phone sitting down", "in a room holding cups"."""
     label, before = tree.labels[index], index - 1
@@ -237,7 +256,11 @@ def mend_gerund(tree: "Tree", index: int) -> None:
         return
     if before < 0 or tree.tags[before][:2] != "NN" or tree.lemmas[index] not in known_words.BODILY_VERBS:
         return
-    if label == "ROOT" and tree.heads[before] == index and tree.labels[before] in _BESIDE:
+    if label == "pcomp" and tree.heads[before] == index and tree.labels[before] == "nsubj":
+        swap_in(tree, before, index)  # "for the camera standing there"
+        tree.labels[before] = "pobj"
+        tree.heads[index], tree.labels[index] = before, "acl"
+    elif label == "ROOT" and tree.heads[before] == index and tree.labels[before] in _BESIDE:
         if tree.lemmas[before] in known_words.PEOPLE_AND_ANIMALS:
             tree.labels[before] = "nsubj"
             take(tree, [each for each in range(before) if tree.heads[each] == index], before)

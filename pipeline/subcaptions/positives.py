@@ -46,7 +46,15 @@ PREDICATIVE: Final = _LISTS.word_set("predicative.txt")
 NO_THINGS: Final = _LISTS.word_set("no_things.txt")
 PLURALS_WITHOUT_S: Final = _LISTS.word_set("plurals_without_s.txt")
 ONE_PLACE: Final = frozenset(("on", "on top of", "under", "inside", "in front of", "behind"))
-"""Prepositions that say where something is: it is not on another thing, too."""
+"""Prepositions that say where a thing is: it is not on another thing, too."""
+ALONE_KINDS: Final = ("woman", "animal", "car", "pizza")
+HOLDING_KINDS: Final = ("car", "bowl", "chair")
+ON_ONE: Final = frozenset(("on", "on top of", "under", "inside"))
+RESTING: Final = frozenset(("sit", "lie", "lay", "perch", "sleep", "rest"))
+"""Verbs of who is on one thing: who stands on grass stands in a field, too."""
+ONE_OBJECT: Final = _LISTS.word_set("one_object.txt")
+NAMING: Final = frozenset(("call", "name", "title", "entitle", "label"))
+"""Verbs whose object is a name: "a fair called Ball in the Bog"."""
 PLURAL_FORMS: Final = {"be": "are"}
 IRREGULAR: Final = {"have": "has", "are": "is", "am": "is", "be": "is"}
 _NUMBERLESS: Final = frozenset(
@@ -68,18 +76,20 @@ def choose_relation(graph: SceneGraph) -> Relation | None:
     """The relation a positive is made of; None where none makes one.
 
     Verbs first, then prepositions that a picture shows, then other prepositions, then "has", "is" and possession;
-    among equals one between things before one with what is none ("in action"), then the one nearest the root, then
-    one that says where, then the first in the caption. Infinitives make no positive: "man to catch ball".
+    one between things before one with what is none ("in action"); among equals the one nearest the root, then
+    one that says where, then the first in the caption. Infinitives make no positive ("man to catch ball"), nor names.
     """
     objects = {relation.object for relation in graph.relations if relation.tag != "TO"}
     best: Relation | None = None
     best_rank: tuple[int, bool, bool, bool, int] = (9, False, False, False, 0)
     for relation in graph.relations:
-        if relation.subject == relation.object or relation.tag == "TO":
+        if relation.subject == relation.object or relation.tag == "TO" or relation.lemma in NAMING:
             continue
         first, second = graph.entities[relation.subject], graph.entities[relation.object]
         is_vague = not {first.lemma, second.lemma}.isdisjoint(NO_THINGS)
         kind, is_place = _relation_class(relation), relation.text.rpartition(" ")[2].lower() in SPATIAL
+        if is_vague and kind:  # verbs say much of what is vague, too: "wearing a piece"
+            kind += 3
         rank = (kind, is_vague, relation.subject in objects, kind == 1 and not is_place, relation.start)
         if rank < best_rank:
             best, best_rank = relation, rank
@@ -139,6 +149,7 @@ class _Drafting:
         "_objects",
         "_pieces",
         "_pools",
+        "_ruled_out",
     )
 
     def __init__(
@@ -157,6 +168,7 @@ class _Drafting:
 
     def finish(self) -> Draft:
         graph = self._graph
+        self._ruled_out = self._excluded_objects()
         relation = choose_relation(graph)
         relation_slot = None
         excluded_relations = 0
@@ -175,7 +187,7 @@ class _Drafting:
             plans.append(Plan(positive, "attribute", self._attributes, self._excluded_attributes()))
         if relation_slot is not None:
             plans.append(Plan(positive, "relation", [relation_slot], excluded_relations))
-        plans.append(Plan(positive, "object", self._objects, self._excluded_objects()))
+        plans.append(Plan(positive, "object", self._objects, self._ruled_out))
         return Draft(positive, plans)
 
     def _add_entity(self, entity: Entity, relation: Relation | None, link: str) -> None:
@@ -195,10 +207,13 @@ class _Drafting:
         slot = Slot(start, text, self._pools.objects[form], near=near, place=None)
         if (likely := self._likely) is not None:
             key = ALONE if relation is None else relation_key(relation)
-            slot.place = likely.object_place(link, key, likely.kind_of(lemma), form)
+            slot.share = likely.share(link, lemma)
             if self._is_person(lemma.rpartition(" ")[2]):
                 slot.place = likely.person_place(link, key, form)
-            slot.share = likely.share(link, lemma)
+                if not likely.people(link, form) & ~self._ruled_out:
+                    slot.share = 0.0  # "people" rules out everybody: they stay
+            else:
+                slot.place = likely.object_place(link, key, likely.kind_of(lemma), form)
             slot.alone = relation is not None and self._alone(link, relation)
         self._objects.append(slot)
         if link == OBJECTS or relation is None:  # "dog running"
@@ -252,6 +267,7 @@ class _Drafting:
         if (likely := self._likely) is not None:
             kinds = likely.kind_of(first.lemma), likely.kind_of(second.lemma)
             slot.place = likely.relation_place(pool, tail, *kinds)
+            slot.seen = likely.relations_with(second.lemma.rpartition(" ")[2])
             if slot.place is not None and slot.place.close:  # captions have others between such things
                 slot.share = likely.share(RELATIONS, relation_key(relation))
             else:
@@ -271,20 +287,29 @@ class _Drafting:
     def _alone(self, link: str, relation: Relation) -> bool:
         """Whether another noun in this place makes a positive false though the rest stays.
 
-        Who does something is one; what somebody has, wears or is beside may be several things at once. A thing that
-        sits on a table may be one of several, too; where it sits is one place.
+        A caption names the people, animals, vehicles and dishes that are there, so another is not; and what is ridden
+        or eaten, where somebody sits, what something lies in is one. What somebody has, wears or is beside may be
+        several things at once.
         """
+        if _subject_after(relation) is not None:
+            return False
+        graph = self._graph
+        if link == SUBJECTS:
+            return self._is_of(graph.entities[relation.subject], ALONE_KINDS)
         is_verb = _relation_class(relation) == 0
-        if (
-            is_verb
-            and _subject_after(relation) is None
-            and self._is_body(self._graph.entities[relation.subject])
-        ):
-            return link == SUBJECTS
-        preposition = relation.text.lower()
-        if is_verb:
-            preposition = preposition.partition(" ")[2]
-        return link == OBJECTS and preposition in ONE_PLACE and _subject_after(relation) is None
+        verb, _, preposition = relation.lemma.partition(" ") if is_verb else ("", "", relation.text.lower())
+        if preposition == "in":
+            return self._is_of(graph.entities[relation.object], HOLDING_KINDS)
+        if is_verb and self._is_body(graph.entities[relation.subject]):
+            return (verb in RESTING and preposition in ON_ONE) or (verb in ONE_OBJECT and not preposition)
+        return preposition in ONE_PLACE
+
+    def _is_of(self, entity: Entity, kinds: tuple[str, ...]) -> bool:
+        """Whether it is a thing of one of some kinds, each named by one of its terms."""
+        objects = self._lexicons.objects
+        last = entity.lemma.rpartition(" ")[2]
+        found = objects.kind(entity.lemma) or objects.kind(last)
+        return last in PEOPLE or (found != 0 and any(found == objects.kind(kind) for kind in kinds))
 
     def _likely_at(self, slot: Slot) -> bool:
         """Whether captions have another attribute there; even draws do not ask."""
@@ -431,7 +456,7 @@ def _relation_pool(pools: Pools, text: str, tag: str, *, has_object: bool) -> tu
     None for a relation that no picture shows ("of", "about"): replacing it makes nothing false.
     """
     words = text.lower().split()
-    if tag in ("TO", "MD") and len(words) > 1:
+    if tag == "MD" and len(words) > 1:  # "can ride"
         if has_object:
             return pools.verbs[BASE], text.split(maxsplit=1)[0] + " ", ""
         return _phrases(words[2:], pools)[BASE], text.split(maxsplit=1)[0] + " ", ""
