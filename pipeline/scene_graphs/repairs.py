@@ -3,19 +3,29 @@
 Each function mends one kind, in place; the sentences beside them are what they are for, and their tests.
 """
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from typing import Final, Protocol
 
 from pipeline.scene_graphs import words as known_words
 
-if TYPE_CHECKING:
-    from pipeline.scene_graphs.dependency_trees import Tree
+
+class Words(Protocol):
+    """What a tree is mended in: parallel lists over its words, as in `dependency_trees.Tree`."""
+
+    words: Sequence[str]
+    lemmas: Sequence[str]
+    lowers: list[str]
+    tags: list[str]
+    labels: list[str]
+    heads: list[int]
+
 
 _MENDED: Final = frozenset(("MD", "VB", "VBP"))
 _BESIDE: Final = ("compound", "nmod", "npadvmod", "advmod", "amod", "dep")
 """Labels of a subject that was taken for something that stands before its verb."""
 
 
-def repair(tree: "Tree") -> None:
+def repair(tree: Words) -> None:
     """Mend what is wrong in a tree, in place."""
     for index, (tag, word) in enumerate(zip(tree.tags, tree.lowers, strict=True)):
         if tag in _MENDED or word == "live":
@@ -38,7 +48,7 @@ def repair(tree: "Tree") -> None:
 
 
 # ---------------------------------------------------------------- verbs that are none
-def mend_bare_verb(tree: "Tree", index: int) -> None:
+def mend_bare_verb(tree: Words, index: int) -> None:
     """Make a noun of what looks like an order or an infinitive.
 
     "toilet next to sink": the noun after "next to" is no infinitive. "lid on a stove": a bare verb that opens a
@@ -64,7 +74,7 @@ def mend_bare_verb(tree: "Tree", index: int) -> None:
         tree.tags[0] = "NN"
 
 
-def mend_can(tree: "Tree", can: int) -> None:
+def mend_can(tree: Words, can: int) -> None:
     """Make a "can" that stands behind what it holds the noun that it is, in the place that its content has."""
     content = can - 1
     first, second = [*tree.tags[can + 1 : can + 3], "", ""][:2]
@@ -95,7 +105,7 @@ def mend_can(tree: "Tree", can: int) -> None:
         tree.heads[behind], tree.labels[behind] = can, "prep" if first in ("IN", "TO") else "advmod"
 
 
-def mend_live(tree: "Tree", live: int) -> None:
+def mend_live(tree: Words, live: int) -> None:
     """Make a "live" whose subject is a verb the adverb that it is: the verb takes its place."""
     verb = live - 1
     if tree.heads[verb] != live or tree.tags[verb] not in ("VBZ", "VBP", "VBD"):
@@ -109,7 +119,7 @@ def mend_live(tree: "Tree", live: int) -> None:
     tree.heads[live], tree.labels[live] = verb, "advmod"
 
 
-def mend_leaves(tree: "Tree", leaves: int) -> None:
+def mend_leaves(tree: Words, leaves: int) -> None:
     """ "bean leaves on a plate": no plant goes away."""
     plant = leaves - 1
     if (
@@ -125,7 +135,7 @@ def mend_leaves(tree: "Tree", leaves: int) -> None:
             tree.labels[index] = "appos"
 
 
-def mend_plural(tree: "Tree", index: int) -> None:
+def mend_plural(tree: Words, index: int) -> None:
     """ "a dancer poses" is a verb, "chocolate cookies in a jar" is none."""
     before = index - 1
     if before < 0 or tree.labels[before] != "compound" or tree.heads[before] != index:
@@ -146,7 +156,7 @@ def mend_plural(tree: "Tree", index: int) -> None:
 
 
 # ---------------------------------------------------------------- nouns
-def mend_noun(tree: "Tree", index: int) -> None:
+def mend_noun(tree: Words, index: int) -> None:
     """ "a hot dog", "a stop sign": one thing. "the front wheel": a part of a whole. "a bus travels": a verb."""
     word, before = tree.lowers[index], tree.lowers[index - 1] if index else ""
     if (
@@ -166,7 +176,7 @@ def mend_noun(tree: "Tree", index: int) -> None:
         mend_coordination(tree, index)
 
 
-def join(tree: "Tree", first: int, noun: int) -> None:
+def join(tree: Words, first: int, noun: int) -> None:
     """Make a word part of the noun behind it, whatever stood between them."""
     head = tree.heads[noun]
     if head == first:  # "stop" was the verb, or "teddy" the noun that "bear" is coordinated to
@@ -184,7 +194,7 @@ def join(tree: "Tree", first: int, noun: int) -> None:
         tree.heads[noun] = noun
 
 
-def mend_adjective(tree: "Tree", index: int) -> None:
+def mend_adjective(tree: Words, index: int) -> None:
     """ "hazy sky", "white tee shirt": no names, but what the noun is like."""
     word, noun = tree.lowers[index], tree.heads[index]
     if word not in known_words.COLOURS and not (
@@ -197,13 +207,13 @@ def mend_adjective(tree: "Tree", index: int) -> None:
     tree.tags[index] = "JJ"
 
 
-def mend_walk(tree: "Tree", verb: int) -> None:
+def mend_walk(tree: Words, verb: int) -> None:
     """ "the bride and groom walk to the garden": what has a subject is a verb."""
     if any(head == verb and tree.labels[index] == "nsubj" for index, head in enumerate(tree.heads[:verb])):
         tree.tags[verb] = "VBP"
 
 
-def mend_third_person(tree: "Tree", verb: int) -> None:
+def mend_third_person(tree: Words, verb: int) -> None:
     """ "a yellow bus travels through snow": no plural has "a" before it."""
     subject = verb - 1
     if subject < 1 or tree.heads[subject] != verb or tree.labels[subject] != "compound":
@@ -221,7 +231,7 @@ def mend_third_person(tree: "Tree", verb: int) -> None:
     tree.labels[subject] = "nsubj"
 
 
-def mend_coordination(tree: "Tree", noun: int) -> None:
+def mend_coordination(tree: Words, noun: int) -> None:
     """ "wearing a shirt and shoes": the shoes are worn, and do not wear."""
     verb = tree.heads[noun]
     if tree.tags[verb][:2] != "VB" or tree.labels[noun] != "conj":
@@ -236,7 +246,7 @@ def mend_coordination(tree: "Tree", noun: int) -> None:
 
 
 # ---------------------------------------------------------------- participles
-def is_named(tree: "Tree", index: int) -> bool:
+def is_named(tree: Words, index: int) -> bool:
     """ "a seagull standing on the sand": what has an article and does something is a noun."""
     return (
         index > 0
@@ -247,7 +257,7 @@ def is_named(tree: "Tree", index: int) -> bool:
     )
 
 
-def mend_gerund(tree: "Tree", index: int) -> None:
+def mend_gerund(tree: Words, index: int) -> None:
     """ "a drawing on a door", "a kitten standing there", "on a phone sitting down", "in a room holding cups"."""
     label, before = tree.labels[index], index - 1
     if label == "ROOT" and tree.lowers[index] in known_words.THINGS_IN_ING and no_object(tree, index):
@@ -278,7 +288,7 @@ def mend_gerund(tree: "Tree", index: int) -> None:
         tree.heads[noun], tree.labels[noun] = index, "dobj"
 
 
-def no_object(tree: "Tree", verb: int) -> bool:
+def no_object(tree: Words, verb: int) -> bool:
     """Whether a verb has neither subject nor object."""
     return not any(
         head == verb and tree.labels[index] in ("dobj", "nsubj", "aux", "prt")
@@ -286,13 +296,13 @@ def no_object(tree: "Tree", verb: int) -> bool:
     )
 
 
-def take(tree: "Tree", words: list[int], noun: int) -> None:
+def take(tree: Words, words: list[int], noun: int) -> None:
     """Hang some words below a noun."""
     for index in words:
         if index != noun:
             tree.heads[index] = noun
 
 
-def swap_in(tree: "Tree", noun: int, other: int) -> None:
+def swap_in(tree: Words, noun: int, other: int) -> None:
     """Give a noun the place of another word."""
     tree.heads[noun], tree.labels[noun] = tree.heads[other], tree.labels[other]
