@@ -15,6 +15,7 @@ from pipeline.page import paragraph, table, write_page
 from trainer.evals.evaluation import TOP_K
 from trainer.figures import COLOURS, Drawing, figure, picture
 from trainer.report import build_result, class_changes, read_evaluation, read_summary, sanity_line
+from trainer.report_captions import sampled_captions
 
 TITLES: Final = {"ba": "BA", "asr": "ASR"}
 MOST_CLASSES: Final = 12
@@ -22,9 +23,18 @@ MOST_PIXELS: Final = 50_000_000
 
 
 def write_report_page(
-    before: Path, after: Path | None, *, out: Path, run: Path | None = None, pictures: Sequence[Path] = ()
+    before: Path,
+    after: Path | None,
+    *,
+    out: Path,
+    run: Path | None = None,
+    pictures: Sequence[Path] = (),
+    shards: str | None = None,
 ) -> None:
-    """Writes the page of one evaluation, or of two; UserError where a file is none or the two do not go together."""
+    """Writes the page of one evaluation, or of two; UserError where a file is none or the two do not go together.
+
+    `shards` are those that the defence learned from: some of their captions are shown.
+    """
     old = read_evaluation(before)
     new = None if after is None else read_evaluation(after)
     summary = None if run is None else read_summary(run)
@@ -46,6 +56,8 @@ def write_report_page(
     parts += [*_by_epoch(sides), *_places(sides), *_pictures(pictures, list(sides))]
     if new is not None:
         parts += ["<h2>Classes that lose most</h2>", _class_table(old, new)]
+    if shards is not None:
+        parts += sampled_captions(shards)
     if run is not None:
         parts += _of_run(run, summary or {})
     parts += ["<h2>Provenance</h2>", table((), _provenance(sides, run, summary), kind="facts")]
