@@ -23,7 +23,8 @@ body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
   margin: 0 auto; padding: 1rem; overflow-wrap: anywhere; }
 h1 { font-size: 1.5rem; line-height: 1.25; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 p, figcaption { color: var(--soft); max-width: 46rem; }
-.wide { overflow-x: auto; background: linear-gradient(90deg, var(--paper) 30%, transparent) left / 2rem 100% no-repeat local,
+.wide { overflow-x: auto;
+  background: linear-gradient(90deg, var(--paper) 30%, transparent) left / 2rem 100% no-repeat local,
   linear-gradient(270deg, var(--paper) 30%, transparent) right / 2rem 100% no-repeat local,
   linear-gradient(90deg, var(--line), transparent) left / 0.6rem 100% no-repeat scroll,
   linear-gradient(270deg, var(--line), transparent) right / 0.6rem 100% no-repeat scroll; }
@@ -43,7 +44,8 @@ figure img { max-width: 100%; height: auto; }
 @media print { figure svg { filter: none; } body { max-width: none; font-size: 11pt; }
   figure, tr, article { break-inside: avoid; } h2 { break-after: avoid; }
   .wide { overflow: visible; background: none; } a { color: inherit; }
-  table { font-size: 7.5pt; } th, td { padding: 0.15rem 0.3rem; } th { white-space: normal; } th:first-child, td:first-child { min-width: 5rem; } }
+  table { font-size: 7.5pt; } th, td { padding: 0.15rem 0.3rem; } th { white-space: normal; }
+  th:first-child, td:first-child { min-width: 5rem; } }
 """
 
 

@@ -1,4 +1,4 @@
-"""Some of the samples that a defence learned from, for its page: picture, caption, positive, a negative of each kind."""
+"""Some of the samples that a defence learned from, for its page: picture, caption, positive, negatives."""
 
 import base64
 import io
