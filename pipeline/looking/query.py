@@ -8,9 +8,10 @@ import csv
 import io
 import json
 import math
+import re
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
@@ -21,7 +22,7 @@ import duckdb  # noqa: TID251
 import pyarrow as pa
 
 from pipeline.errors import UserError
-from pipeline.storage import read_lexicon_tables, scan_tables, write_table, write_text
+from pipeline.storage import NarrowScan, read_lexicon_tables, scan_tables, write_table, write_text
 
 VIEWS: Final = {
     "captions": "captions",
@@ -67,8 +68,19 @@ def saved_queries() -> dict[str, str]:
     }
 
 
-def connect(folder: Path, *, memory_limit: str = "4GB") -> duckdb.DuckDBPyConnection:
-    """An in-memory connection with a view per stage that `folder` holds; it can reach no file at all."""
+def fields_read(sql: str) -> dict[str, list[str]]:
+    """View to the only fields of it that a saved query reads, as its lines `-- reads VIEW: FIELD, FIELD` say."""
+    lines = re.findall(r"^-- reads (\w+): (.+)$", sql, flags=re.MULTILINE)
+    return {view: [field.strip() for field in fields.split(",")] for view, fields in lines}
+
+
+def connect(
+    folder: Path, *, memory_limit: str = "4GB", reads: Mapping[str, Sequence[str]] | None = None
+) -> duckdb.DuckDBPyConnection:
+    """An in-memory connection with a view per stage that `folder` holds; it can reach no file at all.
+
+    A view of which `reads` names fields has no others.
+    """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; it should be the --out of `pipeline augment-captions`")
     connection = duckdb.connect()
@@ -76,7 +88,8 @@ def connect(folder: Path, *, memory_limit: str = "4GB") -> duckdb.DuckDBPyConnec
     for view, name in VIEWS.items():
         parts = sorted((folder / name).glob("*.parquet"))
         if parts:
-            connection.register(view, scan_tables(parts))
+            fields = (reads or {}).get(view)
+            connection.register(view, NarrowScan(parts, fields) if fields else scan_tables(parts))
             views += 1
     if not views:
         raise UserError(
@@ -104,8 +117,9 @@ def run_query(folder: Path, sql: str, options: QueryOptions, *, terminal: IO[str
     saved = saved_queries()
     if sql not in saved and " " not in sql.strip():
         raise UserError(f"no saved query {sql!r}; there are: {', '.join(saved)}")
+    reads = fields_read(saved.get(sql, ""))
     with (  # closed when done: its threads still read, and must not outlive the interpreter
-        closing(connect(folder, memory_limit=options.memory_limit)) as connection,
+        closing(connect(folder, memory_limit=options.memory_limit, reads=reads)) as connection,
         _limited(connection, options.time_limit),
     ):
         relation = _select(connection, saved.get(sql, sql))

@@ -27,6 +27,7 @@ from pipeline.storage.files import (
 from pipeline.storage.keys import IMAGE_EXTENSIONS, own_key, row_key, split_name
 from pipeline.storage.limits import MAX_MEMBER_BYTES, MAX_NAMED_FAULTS, MAX_PIXELS
 from pipeline.storage.parquet import (
+    NarrowScan,
     ParquetRows,
     count_rows,
     find_repeated,
@@ -59,6 +60,7 @@ __all__ = [
     "MAX_PIXELS",
     "MEMBER_TOO_LARGE",
     "REFUSED_MEMBER",
+    "NarrowScan",
     "ParquetRows",
     "RemoteError",
     "TarMember",

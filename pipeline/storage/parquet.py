@@ -97,12 +97,45 @@ def scan_tables(paths: Sequence[Path]) -> Any:
 
     with _told(paths[0]):
         names = [str(path) for path in paths]
-        system = None
-        if is_remote(paths[0]):
-            from pipeline.storage.remote_arrow import file_system
+        return pyarrow.dataset.dataset(names, format="parquet", filesystem=_file_system(paths[0]))
 
-            system = file_system()
-        return pyarrow.dataset.dataset(names, format="parquet", filesystem=system)
+
+def _file_system(path: Path) -> Any:
+    """What Arrow reads the path through; None for a local one."""
+    if not is_remote(path):
+        return None
+    from pipeline.storage.remote_arrow import file_system
+
+    return file_system()
+
+
+class NarrowScan:
+    """Some fields of Parquet files of one schema, as an Arrow stream that begins anew each time it is asked for.
+
+    Unlike a data set's columns, `fields` may be fields of structs within lists, `negatives.edits.term_id`: nothing
+    else of `negatives` is read then.
+    """
+
+    def __init__(self, paths: Sequence[Path], fields: Sequence[str]) -> None:
+        """UserError where the files have no such field."""
+        self._paths = paths
+        with _told(paths[0]):
+            schema = self._open(paths[0]).schema
+        leaves = [schema.column(number).path for number in range(len(schema))]
+        self._columns = [leaf for leaf in leaves if leaf.replace(".list.element", "") in fields]
+        if len(self._columns) != len(fields):
+            raise UserError(f"{paths[0]}: not all of {', '.join(fields)} are in it: another version wrote it")
+
+    def _open(self, path: Path) -> pq.ParquetFile:
+        return pq.ParquetFile(str(path), filesystem=_file_system(path))
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Arrow's interface for streams, as DuckDB asks for it: once to know the columns, once for each scan."""
+        first = next(self._open(self._paths[0]).iter_batches(columns=self._columns, batch_size=1), None)
+        whole = self._open(self._paths[0]).schema_arrow if first is None else first.schema
+        batches = (b for path in self._paths for b in self._open(path).iter_batches(columns=self._columns))
+        reader = pa.RecordBatchReader.from_batches(whole.remove_metadata(), batches)
+        return reader.__arrow_c_stream__(requested_schema)
 
 
 def read_lexicon_tables(paths: Sequence[Path]) -> pa.Table | None:

@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.page import write_page as write_parts
 from trainer.bench.cells import NO_DEFENCE, REFERENCES
 from trainer.bench.results import Figure, Table, table_of
+from trainer.bench.sensitivity import curves, draw_curves
 from trainer.bench.traps import TRAP_COLUMNS
 from trainer.figures import COLOURS, Drawing, figure, panels
 
@@ -37,6 +38,7 @@ def write_page(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         figure(
             "What it costs", _frontier(table), "Each method's mean BA and mean ASR: down and right is better."
         ),
+        *_sensitivity(table),
         *_diagnosis(rows),
         *_traps(table),
         "<h2>Classes that the defender's data show, and others</h2>",
@@ -153,6 +155,14 @@ def _diagnosis(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         "the target's text (up: the backdoor). One seed."
     )
     return [panels("Where triggered images lie", _places(last), told, legend=_dots(last))]
+
+
+def _sensitivity(table: Table) -> list[str]:
+    found = curves(table)
+    if not found:
+        return []
+    told = "Each panel is one option with all others as they are; means over the attacks that every value was run on."
+    return [figure("What an option does", draw_curves(found), told)]
 
 
 def _provenance(rows: Sequence[Mapping[str, Any]]) -> str:

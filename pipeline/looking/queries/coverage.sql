@@ -1,4 +1,5 @@
 -- Rows per status, with how many negatives they have and how many of each kind.
+-- reads subcaptions: status, negatives.kind
 SELECT status,
        count(*)                                                                        AS captions,
        round(100 * count(*) / sum(count(*)) OVER (), 1)                                AS percent,

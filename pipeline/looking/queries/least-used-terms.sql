@@ -1,4 +1,5 @@
 -- The 50 lexicon terms that stand in the fewest negatives, those that stand in none left out.
+-- reads subcaptions: negatives.edits.lexicon, negatives.edits.term_id
 WITH edits AS (
     SELECT unnest(negative.edits) AS edit
     FROM (SELECT unnest(negatives) AS negative FROM subcaptions)

@@ -1,4 +1,6 @@
 -- For the 50 relations that captions name most: captions, those with negatives, and two of their positives.
+-- reads scene_graphs: key, relations.lemma
+-- reads subcaptions: key, positive, negatives.kind
 WITH named AS (
     SELECT DISTINCT relation.lemma AS relation, key
     FROM (SELECT key, unnest(relations) AS relation FROM scene_graphs)

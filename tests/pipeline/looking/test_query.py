@@ -150,6 +150,11 @@ def test_saved_queries_say_what_they_give() -> None:
     assert all(text.startswith("-- ") for text in saved_queries().values())
 
 
+def test_fields_that_another_version_lacks_are_named(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"00000\.parquet: not all of key, negatives\.colour are in it"):
+        connect(folder, reads={"captions": ["key", "negatives.colour"]})
+
+
 def test_every_saved_query_is_documented_with_its_command_and_output() -> None:
     page = (ROOT / "docs" / "queries.md").read_text(encoding="utf-8")
     for name in saved_queries():
@@ -165,8 +170,11 @@ def test_every_saved_query_runs_on_what_augment_captions_writes(tmp_path: Path) 
         stages=("captions", "scene_graphs", "subcaptions"),
     )
     run_stages(options)
-    for name in saved_queries():
+    for name, sql in saved_queries().items():
         rows = json.loads(answer(tmp_path / "out", name))
+        assert rows == json.loads(answer(tmp_path / "out", sql)), (
+            "what it names as read is not all that it reads"
+        )
         assert isinstance(rows, list)
         assert rows or name == "false-negatives"
     (dog, *_) = json.loads(answer(tmp_path / "out", "coverage"))

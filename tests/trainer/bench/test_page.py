@@ -9,7 +9,8 @@ import pytest
 
 from trainer import cli
 from trainer.bench.page import write_page
-from trainer.bench.results import write_results
+from trainer.bench.results import table_of, write_results
+from trainer.bench.sensitivity import curves
 
 HOSTILE = "ft[bank=<script>alert(1)</script>]"
 
@@ -98,3 +99,15 @@ def test_report_says_what_is_missing(
         cli.main()
     assert stopped.value.code == 1
     assert said in capsys.readouterr().err
+
+
+def test_an_option_of_three_values_is_a_curve_and_its_default_a_point(tmp_path: Path) -> None:
+    values = {"cleanerclip[counterfactual_weight=0.5]": 40.0, "cleanerclip": 30.0}
+    values |= {"cleanerclip[counterfactual_weight=2]": 20.0, "cleanerclip[tau_negative=0.1]": 10.0}
+    given = [row(method, "sig", 2, asr1=asr) for method, asr in values.items()]
+    given += [row("cleanerclip", "badnet", 2, asr1=99.0)]
+    found = curves(table_of(given))
+    assert list(found) == ["cleanerclip at 0.001: counterfactual_weight"]
+    assert found["cleanerclip at 0.001: counterfactual_weight"] == [(0.5, 88, 40), (1, 88, 30), (2, 88, 20)]
+    write_page(tmp_path / "page.html", given)
+    assert "What an option does" in (tmp_path / "page.html").read_text("utf-8")
