@@ -23,22 +23,31 @@ body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
   margin: 0 auto; padding: 1rem; overflow-wrap: anywhere; }
 h1 { font-size: 1.5rem; line-height: 1.25; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 p, figcaption { color: var(--soft); max-width: 46rem; }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto;
+  background: linear-gradient(90deg, var(--paper) 30%, transparent) left / 2rem 100% no-repeat local,
+  linear-gradient(270deg, var(--paper) 30%, transparent) right / 2rem 100% no-repeat local,
+  linear-gradient(90deg, var(--line), transparent) left / 0.6rem 100% no-repeat scroll,
+  linear-gradient(270deg, var(--line), transparent) right / 0.6rem 100% no-repeat scroll; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.9rem; overflow-wrap: normal; }
-th, td { padding: 0.3rem 0.6rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th, td { padding: 0.3rem 0.5rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 9rem; }
-.facts td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
+.facts th { text-align: left; }
+.facts td { text-align: left; vertical-align: top; white-space: normal; overflow-wrap: anywhere; }
 b { color: var(--best); } .bad { color: var(--bad); font-weight: 600; }
 .verdict { font-size: 1.15rem; color: var(--ink); border-left: 0.35rem solid var(--line); padding-left: 0.8rem; }
 .verdict.bad { border-color: var(--bad); font-weight: 600; }
-figure { margin: 1rem 0; } svg { width: 100%; height: auto; max-width: 46rem; background: #ffffff; }
+figure { margin: 1rem 0; } svg { width: 100%; height: auto; max-width: 38rem; background: #ffffff; }
+.panels { display: flex; flex-wrap: wrap; gap: 0.5rem; } .panels div { flex: 1 1 18rem; max-width: 24rem; }
 figure img { max-width: 100%; height: auto; }
-@media (prefers-color-scheme: dark) { figure svg { filter: invert(0.92) hue-rotate(180deg); } }
+@media (prefers-color-scheme: dark) { figure svg, .dot { filter: invert(0.92) hue-rotate(180deg); } }
 @media (max-width: 40rem) { table { font-size: 0.8rem; } th, td { padding: 0.25rem 0.35rem; }
-  th:first-child, td:first-child { min-width: 5.5rem; } h1 { font-size: 1.3rem; } }
-@media print { figure svg { filter: none; } body { max-width: none; font-size: 11pt; }
+  th:first-child, td:first-child { min-width: 5.5rem; } h1 { font-size: 1.3rem; }
+  .picture { overflow-x: auto; } .picture img { max-width: 40rem; } figcaption { position: sticky; left: 0; } }
+@media print { figure svg, .dot { filter: none; } body { max-width: none; font-size: 11pt; }
   figure, tr, article { break-inside: avoid; } h2 { break-after: avoid; }
-  .wide { overflow: visible; } a { color: inherit; } }
+  .wide { overflow: visible; background: none; } a { color: inherit; }
+  table { font-size: 7.5pt; } th, td { padding: 0.15rem 0.3rem; } th { white-space: normal; }
+  th:first-child, td:first-child { min-width: 5rem; } }
 """
 
 

@@ -1,5 +1,6 @@
 """What the documents show exists: commands, options, files, benchmarks; and they show every command and option."""
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator
@@ -134,6 +135,41 @@ def test_the_file_tree_is_the_one_that_is_there() -> None:
         for path in ROOT.glob(f"{half}/*/*.*")
     }
     assert {f"{path}/" for path in rooms if path.name != "__pycache__"} <= found
+
+
+def undocumented(room: ast.Module | ast.ClassDef, documented: dict[str, set[str]]) -> Iterator[str]:
+    """The public names of a module or class without a docstring; a method has its base's, of the same file."""
+    inherited: set[str] = set()
+    if isinstance(room, ast.ClassDef):
+        inherited = set().union(*(documented.get(ast.unparse(base), set()) for base in room.bases))
+        documented[room.name] = inherited | {each.name for each in public(room) if ast.get_docstring(each)}
+    for each in public(room):
+        if not ast.get_docstring(each) and each.name not in inherited:
+            yield each.name
+        if isinstance(each, ast.ClassDef):
+            yield from undocumented(each, documented)
+
+
+def public(room: ast.Module | ast.ClassDef) -> list[ast.FunctionDef | ast.ClassDef]:
+    found = [each for each in room.body if isinstance(each, ast.FunctionDef | ast.ClassDef)]
+    return [each for each in found if not each.name.startswith("_")]
+
+
+@pytest.mark.parametrize("half", ["pipeline", "trainer"])
+def test_every_public_function_and_class_is_documented(half: str) -> None:
+    lacking, num = [], 0
+    for path in (ROOT / half).rglob("*.py"):
+        module = ast.parse(path.read_text("utf-8"))
+        lacking += [f"{path.name}: {name}" for name in undocumented(module, {})]
+        lacking += [] if ast.get_docstring(module) else [path.name]
+        num += len(public(module))
+    assert lacking == []
+    assert num > 200
+
+
+def test_a_function_without_a_docstring_is_seen() -> None:
+    source = "class A:\n '''x'''\n def b(self): '''x'''\nclass C(A):\n def b(self): ...\n def d(self): ..."
+    assert list(undocumented(ast.parse(source), {})) == ["C", "d"]
 
 
 def test_no_document_cites_a_page_that_is_not_here() -> None:

@@ -42,7 +42,7 @@ LAYERS = {
         ("guard", "watching"),
         ("run_folder",),
         ("poisoned_shards", "report", "train"),
-        ("preflight", "report_page"),
+        ("preflight", "report_captions", "report_page"),
         ("launch",),
         ("bench",),
         ("commands",),

@@ -4,7 +4,7 @@ Figures come from the evaluations' JSON, loss and options from the run's folder;
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,8 +13,9 @@ from PIL import Image
 from pipeline.errors import UserError
 from pipeline.page import paragraph, table, write_page
 from trainer.evals.evaluation import TOP_K
-from trainer.figures import COLOURS, Drawing, figure, picture
+from trainer.figures import COLOURS, Drawing, figure, panels, picture
 from trainer.report import build_result, class_changes, read_evaluation, read_summary, sanity_line
+from trainer.report_captions import sampled_captions
 
 TITLES: Final = {"ba": "BA", "asr": "ASR"}
 MOST_CLASSES: Final = 12
@@ -22,9 +23,18 @@ MOST_PIXELS: Final = 50_000_000
 
 
 def write_report_page(
-    before: Path, after: Path | None, *, out: Path, run: Path | None = None, pictures: Sequence[Path] = ()
+    before: Path,
+    after: Path | None,
+    *,
+    out: Path,
+    run: Path | None = None,
+    pictures: Sequence[Path] = (),
+    shards: str | None = None,
 ) -> None:
-    """Writes the page of one evaluation, or of two; UserError where a file is none or the two do not go together."""
+    """Writes the page of one evaluation, or of two; UserError where a file is none or the two do not go together.
+
+    `shards` are those that the defence learned from: some of their captions are shown.
+    """
     old = read_evaluation(before)
     new = None if after is None else read_evaluation(after)
     summary = None if run is None else read_summary(run)
@@ -38,7 +48,7 @@ def write_report_page(
             "BA: share of clean images put in their own class; ASR: share of triggered images of other classes put in "
             "the target. Percent, with 95 % intervals."
         ),
-        figure("BA and ASR", _draw_measures(sides), f"Top 1 to 10; {_counts(old)}."),
+        panels("BA and ASR", _draw_measures(sides), f"Top 1 to 10; {_counts(old)}.", legend=_legend(sides)),
         table(("", *sides), [*_measures(sides)]),
     ]
     if old.get("clean_model"):
@@ -46,6 +56,8 @@ def write_report_page(
     parts += [*_by_epoch(sides), *_places(sides), *_pictures(pictures, list(sides))]
     if new is not None:
         parts += ["<h2>Classes that lose most</h2>", _class_table(old, new)]
+    if shards is not None:
+        parts += sampled_captions(shards)
     if run is not None:
         parts += _of_run(run, summary or {})
     parts += ["<h2>Provenance</h2>", table((), _provenance(sides, run, summary), kind="facts")]
@@ -80,37 +92,32 @@ def _told(share: Mapping[str, Any] | None) -> str:
     return "" if not share else f"{share['percent']:.1f} ({share['low']:.1f} to {share['high']:.1f})"
 
 
-def _draw_measures(sides: Mapping[str, Mapping[str, Any]]) -> Drawing:
+def _legend(sides: Iterable[str]) -> dict[str, str]:
+    return {name: COLOURS[1 - number] for number, name in enumerate(sides)}
+
+
+def _draw_measures(sides: Mapping[str, Mapping[str, Any]]) -> dict[str, Drawing]:
     kinds = [kind for kind in TITLES if any(side.get(kind) for side in sides.values())]
-    drawing = Drawing(figsize=(3.4 * len(kinds), 2.9), layout="constrained")
-    panels = drawing.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
-    for panel, kind in zip(panels, kinds, strict=True):
-        for number, (name, side) in enumerate(sides.items()):
-            shares = [
-                (place, side[kind][str(k)]) for place, k in enumerate(TOP_K) if str(k) in side.get(kind, {})
-            ]
-            middle = [share["percent"] for _, share in shares]
-            low = [share["percent"] - share["low"] for _, share in shares]
-            high = [share["high"] - share["percent"] for _, share in shares]
-            places = [place + 0.12 * (number - (len(sides) - 1) / 2) for place, _ in shares]
-            panel.errorbar(
-                places,
-                middle,
-                yerr=(low, high),
-                fmt="o",
-                ms=5,
-                capsize=3,
-                color=COLOURS[1 - number],
-                label=name,
-            )
-        panel.set_xticks(range(len(TOP_K)), [f"top-{k}" for k in TOP_K], fontsize=8)
-        panel.set_title(TITLES[kind], fontsize=10)
-        panel.set_ylim(-3, 103)
-        panel.grid(alpha=0.25)
-    drawing.supylabel("%", fontsize=9)
-    if len(sides) > 1:
-        handles, labels = panels[0].get_legend_handles_labels()
-        drawing.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    return {TITLES[kind]: _draw_measure(kind, sides) for kind in kinds}
+
+
+def _draw_measure(kind: str, sides: Mapping[str, Mapping[str, Any]]) -> Drawing:
+    drawing = Drawing(figsize=(3.6, 2.7), layout="constrained")
+    panel = drawing.subplots()
+    for number, (name, side) in enumerate(sides.items()):
+        shares = [
+            (place, side[kind][str(k)]) for place, k in enumerate(TOP_K) if str(k) in side.get(kind, {})
+        ]
+        middle = [share["percent"] for _, share in shares]
+        low = [share["percent"] - share["low"] for _, share in shares]
+        high = [share["high"] - share["percent"] for _, share in shares]
+        places = [place + 0.12 * (number - (len(sides) - 1) / 2) for place, _ in shares]
+        colour = _legend(sides)[name]
+        panel.errorbar(places, middle, yerr=(low, high), fmt="o", ms=5, capsize=3, color=colour)
+    panel.set_xticks(range(len(TOP_K)), [f"top-{k}" for k in TOP_K], fontsize=8)
+    panel.set_title(f"{TITLES[kind]}, %", fontsize=10)
+    panel.set_ylim(-3, 103)
+    panel.grid(alpha=0.25)
     return drawing
 
 
@@ -121,7 +128,7 @@ def _by_epoch(sides: Mapping[str, Mapping[str, Any]]) -> list[str]:
     if not rows:
         return []
     rows = [{"epoch": 0, "ba1": side["ba1"], "asr1": side.get("asr1")} for side in before] + rows
-    drawing = Drawing(figsize=(6.4, 2.8), layout="constrained")
+    drawing = Drawing(figsize=(5, 2.4), layout="constrained")
     panel = drawing.subplots()
     for colour, (name, title) in zip(COLOURS, {"ba1": "BA", "asr1": "ASR"}.items(), strict=False):
         told = [(row["epoch"], row[name]) for row in rows if row.get(name) is not None]
@@ -140,7 +147,7 @@ def _places(sides: Mapping[str, Mapping[str, Any]]) -> list[str]:
     told = {name: side["places"] for name, side in sides.items() if _are_places(side.get("places"))}
     if not told:
         return []
-    drawing = Drawing(figsize=(6.4, 3.6), layout="constrained")
+    drawing = Drawing(figsize=(5, 3.2), layout="constrained")
     panel = drawing.subplots()
     for number, (name, places) in enumerate(told.items()):
         near = places["triggered_to_clean"], places["triggered_to_target"]
@@ -187,7 +194,7 @@ def _of_run(run: Path, summary: Mapping[str, Any]) -> list[str]:
     steps = _read_metrics(run / "metrics.jsonl")
     parts = []
     if steps:
-        drawing = Drawing(figsize=(6.4, 2.8), layout="constrained")
+        drawing = Drawing(figsize=(5, 2.4), layout="constrained")
         panel = drawing.subplots()
         panel.plot([row["step"] for row in steps], [row["loss"] for row in steps], color=COLOURS[0], lw=1.4)
         panel.set_xlabel("step", fontsize=9)

@@ -44,7 +44,7 @@ def test_before_and_after_with_the_run_and_the_pictures(files: tuple[Path, Path]
     Image.new("RGB", (8, 8)).save(tmp_path / "seen.png")
     write_report_page(*files, out=tmp_path / "a.html", run=run, pictures=[tmp_path / "seen.png"])
     reader, text = read(tmp_path / "a.html")
-    assert reader.tags.count("svg") == 2
+    assert reader.tags.count("svg") == 3
     assert reader.tags.count("img") == 1
     for told in ("93.3 (88.2 to 96.3)", "4.0 (1.8 to 8.5)", "1 epochs, 30 steps", "5" * 64, "&lt;script&gt;"):
         assert told in text
@@ -53,7 +53,7 @@ def test_before_and_after_with_the_run_and_the_pictures(files: tuple[Path, Path]
 def test_one_evaluation_alone(files: tuple[Path, Path], tmp_path: Path) -> None:
     write_report_page(files[0], None, out=tmp_path / "a.html")
     reader, text = read(tmp_path / "a.html")
-    assert reader.tags.count("svg") == 1
+    assert reader.tags.count("svg") == 2
     assert "85.0 (79.4 to 89.3)" in text
     write_report_page(files[0], None, out=tmp_path / "b.html")
     assert (tmp_path / "b.html").read_bytes() == (tmp_path / "a.html").read_bytes()
@@ -70,11 +70,11 @@ def test_epochs_and_the_embedding(files: tuple[Path, Path], tmp_path: Path) -> N
     write_evaluation(after, files[1], by_epoch=epochs, places=places)
     write_report_page(*files, out=tmp_path / "a.html")
     reader, text = read(tmp_path / "a.html")
-    assert reader.tags.count("svg") == 3
+    assert reader.tags.count("svg") == 4
     assert "BA and ASR by epoch" in text
     write_evaluation(after, files[1], by_epoch=[{"epoch": "x"}], places={"triggered_to_clean": [1], "x": 3})
     write_report_page(*files, out=tmp_path / "b.html")
-    assert read(tmp_path / "b.html")[0].tags.count("svg") == 1
+    assert read(tmp_path / "b.html")[0].tags.count("svg") == 2
 
 
 def test_what_cannot_be_shown_is_refused(files: tuple[Path, Path], tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def write_audit_page(audit: Audit, path: Path) -> None:
 
 
 def _draw_trials(audit: Audit) -> Drawing:
-    drawing = Drawing(figsize=(6.4, 0.6 + 0.42 * len(audit.trials)), layout="constrained")
+    drawing = Drawing(figsize=(5.4, 0.6 + 0.42 * len(audit.trials)), layout="constrained")
     panel = drawing.subplots()
     for row, trial in enumerate(reversed(audit.trials)):
         panel.plot(trial.clean, [row] * len(trial.clean), "o", color="#8c959f", ms=6, alpha=0.6)

@@ -15,7 +15,7 @@ from trainer.bench.cells import NO_DEFENCE, REFERENCES
 from trainer.bench.results import Figure, Table, table_of
 from trainer.bench.sensitivity import curves, draw_curves
 from trainer.bench.traps import TRAP_COLUMNS
-from trainer.figures import COLOURS, Drawing, figure, picture
+from trainer.figures import COLOURS, Drawing, figure, panels, picture
 
 STYLE = "tr + tr th:first-child { min-width: 0; text-align: right; }"
 """The second line of the table's head."""
@@ -33,7 +33,12 @@ def write_page(
         f"read as the target; percent, top 1, after the last epoch. {_seeds(seeds)} Green: the best of a column "
         f"(of BA and of ASR).</p>",
         _results(table),
-        figure("ASR by epoch", _asr_by_epoch(rows), "One panel an attack; the lines are the methods."),
+        panels(
+            "ASR by epoch",
+            _asr_by_epoch(rows),
+            "Percent; one panel an attack; the lines are the methods.",
+            legend=_lines(rows),
+        ),
         figure(
             "What it costs", _frontier(table), "Each method's mean BA and mean ASR: down and right is better."
         ),
@@ -154,7 +159,7 @@ def _diagnosis(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         "Each point is a triggered image: how near it is to its clean twin (right: the trigger does nothing), and to "
         "the target's text (up: the backdoor). One seed."
     )
-    return [figure("Where triggered images lie", _places(last), told)]
+    return [panels("Where triggered images lie", _places(last), told, legend=_dots(last))]
 
 
 def _sensitivity(table: Table) -> list[str]:
@@ -180,33 +185,29 @@ def _provenance(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------------- figures
-def _asr_by_epoch(rows: Sequence[Mapping[str, Any]]) -> Drawing:
-    attacks = sorted({row["attack"] for row in rows})
+def _asr_by_epoch(rows: Sequence[Mapping[str, Any]]) -> dict[str, Drawing]:
     keys = sorted({(row["method"], row["lr"]) for row in rows if row["method"] not in REFERENCES})
-    columns = min(3, len(attacks))
-    lines = -(-len(attacks) // columns)
-    drawing = Drawing(figsize=(3.2 * columns, 2.4 * lines + 0.6), layout="constrained")
-    panels = drawing.subplots(lines, columns, sharey=True, squeeze=False)
-    for number, panel in enumerate(panels.flat):
-        if number >= len(attacks):
-            panel.set_visible(False)
-            continue
-        attack = attacks[number]
+    drawings = {}
+    for attack in sorted({row["attack"] for row in rows}):
+        drawings[attack] = drawing = Drawing(figsize=(3.4, 2.4), layout="constrained")
+        panel = drawing.subplots()
         start = [row["asr1"] for row in rows if row["attack"] == attack and row["method"] == NO_DEFENCE]
         for place, (method, lr) in enumerate(keys):
             line = _by_epoch(rows, attack, method, lr)
             if start:
                 line = {0: sum(start) / len(start), **line}
-            colour = COLOURS[place % len(COLOURS)]
-            panel.plot(list(line), list(line.values()), color=colour, label=f"{method} ({lr:g})", lw=1.6)
+            panel.plot(list(line), list(line.values()), color=COLOURS[place % len(COLOURS)], lw=1.6)
         panel.set_title(attack, fontsize=10)
         panel.set_xlabel("epoch", fontsize=8)
         panel.set_ylim(-3, 103)
         panel.grid(alpha=0.25)
-    drawing.supylabel("ASR, %", fontsize=10)
-    handles, labels = panels.flat[0].get_legend_handles_labels()
-    drawing.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
-    return drawing
+    return drawings
+
+
+def _lines(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The colour of each method at each learning rate."""
+    keys = sorted({(row["method"], row["lr"]) for row in rows if row["method"] not in REFERENCES})
+    return {f"{method} ({lr:g})": COLOURS[place % len(COLOURS)] for place, (method, lr) in enumerate(keys)}
 
 
 def _by_epoch(rows: Sequence[Mapping[str, Any]], attack: str, method: str, lr: float) -> dict[int, float]:
@@ -217,34 +218,40 @@ def _by_epoch(rows: Sequence[Mapping[str, Any]], attack: str, method: str, lr: f
     return {epoch: sum(values) / len(values) for epoch, values in sorted(found.items())}
 
 
-def _places(last: Sequence[Mapping[str, Any]]) -> Drawing:
-    attacks = sorted({row["attack"] for row in last})
-    methods = sorted({row["method"] for row in last}, key=lambda name: (name not in REFERENCES, name))
-    columns = min(3, len(attacks))
-    lines = -(-len(attacks) // columns)
-    drawing = Drawing(figsize=(3.2 * columns, 2.6 * lines + 0.6), layout="constrained")
-    panels = list(drawing.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat)
-    for panel in panels[len(attacks) :]:
-        panel.set_visible(False)
-    for panel, attack in zip(panels, attacks, strict=False):
-        for place, method in enumerate(methods):
+def _places(last: Sequence[Mapping[str, Any]]) -> dict[str, Drawing]:
+    colours = _dots(last)
+    near = [
+        values
+        for row in last
+        for values in zip(row["triggered_to_clean"], row["triggered_to_target"], strict=True)
+    ]
+    bounds = [(min(side) - 0.05, max(side) + 0.05) for side in zip(*near, strict=True)]
+    drawings = {}
+    for attack in sorted({row["attack"] for row in last}):
+        drawings[attack] = drawing = Drawing(figsize=(3.4, 2.7), layout="constrained")
+        panel = drawing.subplots()
+        for method, colour in colours.items():
             row = next((r for r in last if (r["attack"], r["method"]) == (attack, method)), None)
-            near = ([], []) if row is None else (row["triggered_to_clean"], row["triggered_to_target"])
-            panel.scatter(*near, s=5, alpha=0.5, lw=0, color=COLOURS[place % len(COLOURS)], label=method)
+            if row is not None:
+                places = row["triggered_to_clean"], row["triggered_to_target"]
+                panel.scatter(*places, s=5, alpha=0.5, lw=0, color=colour)
+        panel.set_xlim(bounds[0])
+        panel.set_ylim(bounds[1])
         panel.set_title(attack, fontsize=10)
-        panel.grid(alpha=0.25)
-    for panel in panels[columns * (lines - 1) : len(attacks)]:
         panel.set_xlabel("cosine to the clean twin", fontsize=8)
-    drawing.supylabel("cosine to the target's text", fontsize=9)
-    handles, labels = panels[0].get_legend_handles_labels()
-    drawing.legend(
-        handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False, markerscale=3
-    )
-    return drawing
+        panel.set_ylabel("to the target's text", fontsize=8)
+        panel.grid(alpha=0.25)
+    return drawings
+
+
+def _dots(last: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The colour of each method, the references first."""
+    methods = sorted({row["method"] for row in last}, key=lambda name: (name not in REFERENCES, name))
+    return {method: COLOURS[place % len(COLOURS)] for place, method in enumerate(methods)}
 
 
 def _frontier(table: Table) -> Drawing:
-    drawing = Drawing(figsize=(6.4, 4.2), layout="constrained")
+    drawing = Drawing(figsize=(5, 3.4), layout="constrained")
     panel = drawing.subplots()
     for place, ((method, lr), by_attack) in enumerate(table.items()):
         ba, asr = _mean(by_attack, "ba1"), _mean(by_attack, "asr1")
@@ -261,5 +268,6 @@ def _frontier(table: Table) -> Drawing:
     panel.set_xlabel("mean BA, %")
     panel.set_ylabel("mean ASR, %")
     panel.set_ylim(-3, 103)
+    panel.margins(x=0.15)  # names stand right of their points
     panel.grid(alpha=0.25)
     return drawing

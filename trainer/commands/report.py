@@ -37,6 +37,13 @@ def report(
             show_default=False,
         ),
     ] = None,
+    shards: Annotated[
+        str | None,
+        typer.Option(
+            help="Shards that the defence learned from: some of their counterfactual captions are shown on the page.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Set two evaluations side by side, or the methods of a bench: a table here, and the same in OUT.
 
@@ -47,7 +54,7 @@ def report(
     elif out.suffix == ".html":
         from trainer.report_page import write_report_page  # here: it needs matplotlib, which a table does not
 
-        write_report_page(before, after, out=out, run=run, pictures=pictures or ())
+        write_report_page(before, after, out=out, run=run, pictures=pictures or (), shards=shards)
     elif out.suffix != ".json":
         raise UserError(f"evaluations are written as .html or .json, not {out.name!r}")
     elif after is None:

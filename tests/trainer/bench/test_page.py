@@ -47,7 +47,7 @@ def test_the_page_is_whole_and_requests_nothing(tmp_path: Path) -> None:
     text = (tmp_path / "page.html").read_text("utf-8")
     reader = Reader()
     reader.feed(text)
-    assert reader.tags.count("svg") == 3
+    assert reader.tags.count("svg") == 5
     assert reader.tags.count("table") == 4
     assert "script" not in reader.tags
     assert all(link.startswith("#") for link in reader.links)
