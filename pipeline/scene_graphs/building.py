@@ -25,8 +25,16 @@ def entity_nouns(tree: Tree) -> list[int]:
 
 
 def is_absent(tree: Tree, index: int) -> bool:
-    """Whether the caption says that there is none: "a man with no shirt"."""
-    return any(tree.lowers[child] == "no" for child in tree.having(index, "det"))
+    """Whether the caption says that there is none: "a man with no shirt", "no sidewalks or pathways"."""
+    if any(tree.lowers[child] == "no" for child in tree.having(index, "det")):
+        return True
+    first = tree.heads[index]
+    return (
+        tree.labels[index] == "conj"
+        and first < index
+        and any(tree.lowers[child] in ("or", "nor") for child in tree.having(first, "cc"))
+        and is_absent(tree, first)
+    )
 
 
 def is_colour_object(tree: Tree, index: int) -> bool:
@@ -62,6 +70,7 @@ def attribute_words(tree: Tree, index: int) -> list[int]:
         tree.tags[first - 1] == "HYPH"
         or tree.lowers[first - 1] == "-"
         or (tree.lowers[first - 1] in known_words.SHADES and tree.lowers[first - 1] != "very")
+        or (tree.labels[first - 1] in ("npadvmod", "compound") and tree.lowers[index].endswith("ed"))
         or (first < index and tree.labels[first - 1] in ("npadvmod", "amod", "advmod", "compound", "nmod"))
     ):  # fmt: skip
         first -= 1
@@ -108,7 +117,11 @@ def predicate_attributes(tree: Tree) -> Iterator[tuple[int, int]]:
                 described = subjects_of(tree, head)
         elif is_colour_object(tree, index):
             described = coloured(tree, index)
-        elif tree.tags[index] in ("VBG", "VBN") and is_bare_verb(tree, index):
+        elif (
+            tree.tags[index] in ("VBG", "VBN")
+            and tree.lowers[index] not in known_words.TRANSITIVE_PARTICIPLES
+            and is_bare_verb(tree, index)
+        ):
             described = subjects_of(tree, index)
         for noun in described:
             for each in tree.conjuncts(index):

@@ -5,9 +5,9 @@ Plain lists, so that a rule can be tried on a tree written by hand.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from pipeline.scene_graphs import words as known_words
+from pipeline.scene_graphs.repairs import repair
 
 
 @dataclass(slots=True, kw_only=True)
@@ -62,6 +62,10 @@ class Tree:
             and self.lowers[self.heads[noun]] == "close"
         ):
             self.passed_through[self.heads[noun]] = index  # "close up of"
+        elif (
+            self.lowers[preposition] == "of" and noun and self.lowers[noun - 1 : noun + 1] == ["close", "up"]
+        ):
+            self.passed_through[noun - 1] = index  # the same, with "up" as its head
         if self.labels[preposition] != "prep" or noun >= preposition:
             return
         if not self.is_noun(noun):
@@ -83,9 +87,15 @@ class Tree:
             self.lowers[preposition] == "of"
             and self.is_noun(index)
             and (
-                word in known_words.MEASURE_NOUNS
+                (word in known_words.MEASURE_NOUNS and self.lowers[self.heads[noun]] != "as")  # "as part of"
                 # "a room with views of the sea" has the views, "a photo of a dog" has the dog
-                or (word in known_words.SCENE_NOUNS and self.labels[noun] != "pobj")
+                or (
+                    word in known_words.SCENE_NOUNS
+                    and self.labels[noun] != "pobj"
+                    and not (
+                        self.labels[noun] == "dobj" and self.lemmas[self.heads[noun]] in ("take", "make")
+                    )
+                )
             )
         ):
             self.passed_through[noun] = index
@@ -118,79 +128,3 @@ class Tree:
             elif self.is_noun(each) and each not in self.places:
                 found.append(each)
         return found
-
-
-_MENDED: Final = frozenset(("MD", "VB", "VBP"))
-
-
-def repair(tree: Tree) -> None:
-    """Mend four mistakes that parsers trained on news make in captions, in place.
-
-    "toilet next to sink": the noun after "next to" is no infinitive. "lid on a stove": a bare verb that opens a
-    caption without an object is no order, but a noun. "a trash can on a sidewalk": no auxiliary, but a can.
-    "performs live on stage": the verb is the first.
-    """
-    for index, (tag, word) in enumerate(zip(tree.tags, tree.lowers, strict=True)):
-        if tag not in _MENDED and word != "live":
-            continue
-        if tag == "MD" and index and tree.lowers[index] in ("can", "cans"):
-            mend_can(tree, index)
-        elif tree.lowers[index] == "live" and index and tag.startswith("VB"):
-            mend_live(tree, index)
-        elif tag not in ("VB", "VBP"):
-            continue
-        if index >= 2 and tree.lowers[index - 1] == "to" and tree.lowers[index - 2] in ("next", "close"):
-            tree.tags[index], tree.labels[index], tree.heads[index] = "NN", "pobj", index - 1
-            tree.labels[index - 1], tree.heads[index - 1] = "prep", index - 2
-        elif (
-            index == 0
-            and tree.labels[0] == "ROOT"
-            and tree.labels[1:2] != ["dobj"]
-            and "dobj" not in tree.labels
-        ):
-            tree.tags[0] = "NN"
-
-
-def mend_can(tree: Tree, can: int) -> None:
-    """Make a "can" that stands behind what it holds the noun that it is, in the place that its content has."""
-    content = can - 1
-    first, second = [*tree.tags[can + 1 : can + 3], "", ""][:2]
-    is_auxiliary = first == "VB" or (first == "RB" and second == "VB")
-    if is_auxiliary or tree.lowers[content] not in known_words.CAN_CONTENTS:
-        return
-    if tree.heads[content] != can:
-        top = content
-        while tree.heads[top] not in (top, can):
-            top = tree.heads[top]
-        if tree.heads[top] == can:  # its content stood below it: what stood between takes its place
-            tree.heads[top] = tree.heads[can] if tree.heads[can] != can else top
-            tree.labels[top] = tree.labels[can]
-        tree.heads[can] = can if tree.heads[content] == content else tree.heads[content]
-        tree.labels[can] = tree.labels[content]
-    for index, head in enumerate(tree.heads):
-        if head == content and index not in (content, can):
-            tree.heads[index] = can
-    tree.heads[content], tree.labels[content], tree.tags[can] = can, "compound", "NN"
-    behind = can + 1
-    if (
-        first in ("IN", "TO", "RB", "JJ") and tree.heads[behind] == behind
-    ):  # "trash can next to sofa" with the root "next"
-        top = can
-        while tree.heads[top] not in (top, behind):
-            top = tree.heads[top]
-        tree.heads[top], tree.labels[top] = top, "ROOT"
-        tree.heads[behind], tree.labels[behind] = can, "prep" if first in ("IN", "TO") else "advmod"
-
-
-def mend_live(tree: Tree, live: int) -> None:
-    """Make a "live" whose subject is a verb the adverb that it is: the verb takes its place."""
-    verb = live - 1
-    if tree.heads[verb] != live or tree.tags[verb] not in ("VBZ", "VBP", "VBD"):
-        return
-    head = tree.heads[live]
-    tree.heads[verb] = verb if head == live else head
-    tree.labels[verb], tree.tags[live] = tree.labels[live], "RB"
-    for index, other in enumerate(tree.heads):
-        if other == live:
-            tree.heads[index] = verb
-    tree.heads[live], tree.labels[live] = verb, "advmod"

@@ -48,8 +48,8 @@ BATCH_CHARACTERS: Final = 400_000
 SPACY_BATCH_SIZE: Final = 128
 """Sentences that go through a spaCy component together: more fall out of the processor's cache."""
 
-SENTENCE_END: Final = re.compile(r"(?<=[^\W\d])\s*([.!?]+)\s+(?=\w)")
-"""Punctuation that ends a sentence, between a letter and a word."""
+SENTENCE_END: Final = re.compile(r"(?<=[^\W\d])(?:\s*([.!?]+)|\s+[:;|])\s+(?=\w)")
+"""Punctuation that ends a sentence, between a letter and a word; a title's colon stands apart."""
 LONE_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 
 
@@ -103,6 +103,8 @@ class CaptionParser:
                 continue
             # A lone surrogate cannot be encoded; any other character of the same length can stand for it.
             readable = LONE_SURROGATE.sub("\ufffd", caption)
+            if self.rules == "default" and caption.isupper() and len(caption.lower()) == len(caption):
+                readable = readable.lower()  # "A MAN WALKING" is read as names
             texts += [(text, (caption, offset)) for offset, text in self._sentences(readable)]
         found: dict[str, list[SceneGraph]] = {}
         with self._nlp.memory_zone(), without_garbage_collection():
@@ -223,7 +225,7 @@ def split_sentences(caption: str) -> list[tuple[int, str]]:
         word = re.split(r"\W+", caption[start : match.start()])[-1].lower()
         if len(word) < 2 or word in known_words.ABBREVIATIONS:
             continue
-        pieces.append((start, caption[start : match.end(1)]))
+        pieces.append((start, caption[start : match.end(1) if match[1] else match.end()].rstrip()))
         start = match.end()
     pieces.append((start, caption[start:]))
     return pieces

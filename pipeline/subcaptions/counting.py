@@ -10,7 +10,7 @@ from typing import Final
 from pipeline import schema
 from pipeline.lexicons.pairs import ALONE, ANY, ATTRIBUTES, OBJECTS, RELATIONS, SUBJECTS, PairCounts
 from pipeline.schema import Entity, Relation, SceneGraph
-from pipeline.subcaptions.positives import choose_relation, describes, ends_of, relation_key
+from pipeline.subcaptions.positives import choose_entity, choose_relation, describes, ends_of, relation_key
 
 _WORD: Final = re.compile(r"@?[a-z]+(?:[-' ][a-z]+)*")
 
@@ -23,8 +23,8 @@ def count_pairs(graphs: Iterable[SceneGraph]) -> PairCounts:
             continue
         chosen = choose_relation(graph)
         if chosen is None:
-            _count_noun(counts, SUBJECTS, (ALONE, ANY), graph.entities[0])
-            _count_attributes(counts, graph.entities[0], None)
+            _count_noun(counts, SUBJECTS, (ALONE, ANY), choose_entity(graph))
+            _count_attributes(counts, choose_entity(graph), None)
         for relation in graph.relations:
             if relation.subject == relation.object:
                 continue

@@ -5,6 +5,7 @@ what captions put beside its neighbour ("riding": horse, bike, wave), what they 
 every term there, so that rare ones still occur. Terms are for things of the original's kind.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -28,6 +29,10 @@ RARE: Final = 51
 SURFACES: Final = ("grass", "street")
 TRUST: Final = 20
 """So many sightings of a neighbour weigh as much as all captions together."""
+
+
+OFTEN: Final = 3
+"""Places of a table that a term of everyday captions has."""
 
 
 class Place(NamedTuple):
@@ -77,6 +82,8 @@ class Likely:
         objects = lexicons.objects
         self._people, self._animals = objects.kind(WOMAN), objects.kind(ANIMAL)
         self.object_place = lru_cache(maxsize=100_000)(self._object_place)
+        self.person_place = lru_cache(maxsize=100_000)(self._person_place)
+        self.people = lru_cache(maxsize=100)(self._usual_people)
         self.attribute_place = lru_cache(maxsize=100_000)(self._attribute_place)
         self.relation_place = lru_cache(maxsize=100_000)(self._relation_place)
         self._object_words = lru_cache(maxsize=1_000)(self._words_for_objects)
@@ -86,16 +93,35 @@ class Likely:
 
     # ------------------------------------------------------------------------------------------------------- objects
     def _kind_of(self, lemma: str) -> int:
-        """Terms for things of a noun's kind, as bits: people and animals are one; 0 where it has none."""
+        """Terms for things of a noun's kind, as bits; for animals people, too; 0 where it has none.
+
+        People stay people: no dog guides a kit.
+        """
         objects = self._lexicons.objects
         last = lemma.rpartition(" ")[2]
         found = self._people if last == PERSON else objects.kind(lemma) or objects.kind(last)
-        return self._people | self._animals if found in (self._people, self._animals) else found
+        return self._people | self._animals if found == self._animals else found
 
     def _object_place(self, link: str, relation: str, kind: int, form: int) -> Place | None:
         """For a noun of a kind, the subject or the object of a relation; None where no term is of the kind."""
         words = self._object_words(link, kind, form)
         return _place(words, self._counts.of(link, relation))
+
+    def _person_place(self, link: str, relation: str, form: int) -> Place | None:
+        """For a person: people of everyday captions alone, no mermaids."""
+        place = self._object_place(link, relation, self._people, form)
+        often = self.people(link, form)
+        if place is None or not often:
+            return place
+        every = tuple(entry for entry in place.every if often >> entry[0] & 1)
+        usual = tuple(entry for entry in place.usual if often >> entry[0] & 1)
+        close = tuple(entry for entry in place.close if often >> entry[0] & 1)
+        return Place(close=close or usual, usual=usual, every=every, general=place.general)
+
+    def _usual_people(self, link: str, form: int) -> int:
+        """People that captions often have there, as bits."""
+        table = Counter(entry[0] for entry in self._object_words(link, self._people, form).usual)
+        return sum(1 << row for row, places in table.items() if places >= OFTEN)
 
     def _words_for_objects(self, link: str, kind: int, form: int) -> _Words:
         entries = self._pools.objects[form].entries(kind or None)
@@ -171,6 +197,18 @@ class Likely:
             if both:
                 weights[term] = both / self._seen[key]
         return _place(words, weights)
+
+    def relations_with(self, noun: str) -> frozenset[str]:
+        """What relations captions have a noun as the object of, as they are counted."""
+        return self._relations_of.get(noun, frozenset())
+
+    @cached_property
+    def _relations_of(self) -> dict[str, frozenset[str]]:
+        found: dict[str, set[str]] = {}
+        for relation, nouns in self._counts.links[OBJECTS].items():
+            for noun in nouns:
+                found.setdefault(noun, set()).add(relation)
+        return {noun: frozenset(relations) for noun, relations in found.items()}
 
     def _words_for_relations(self, pool: Pool, tail: str) -> _Words:
         pools, counts = self._pools, self._counts.of(RELATIONS, ANY)

@@ -5,6 +5,7 @@ there; a negative changes one kind of element of it: the adjectives, the relatio
 from (seed, key) alone.
 """
 
+import dataclasses
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -72,6 +73,9 @@ def make_subcaption(
         drafted = draft_positive(text, graph, lexicons, near=options.hardness != "random", likely=likely)
         positive = drafted.positive
         negatives = _negatives(drafted, text.lower(), options, caption.key)
+        if not negatives and likely is not None:  # nothing likely fits: better an unlikely one than none
+            even = dataclasses.replace(options, draw="even", num_negatives=min(options.num_negatives, 1))
+            negatives = _negatives(drafted, text.lower(), even, caption.key)
         if options.num_negatives and not negatives:
             status = schema.NO_NEGATIVE
     return Subcaption(

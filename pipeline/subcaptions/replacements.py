@@ -10,12 +10,15 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Final
 
+from pipeline.lexicons.pairs import BARE
 from pipeline.schema import Kind
 from pipeline.subcaptions.likely import RARE, SHARES, Place
 from pipeline.subcaptions.term_pools import LOWER, UPPER, Bands, Entry, Pool, case_of
 
 _FREE_DRAWS: Final = 12
 """Draws before the remaining terms are walked through in order."""
+_STRICT_DRAWS: Final = 4
+"""The last of them, which need not be seen beside the noun."""
 _UNPACK: Final = struct.Struct("<42I").unpack
 """168 bytes: what one round of SHAKE-128 gives."""
 
@@ -47,6 +50,7 @@ class Slot:
         "place",
         "plain",
         "pool",
+        "seen",
         "share",
         "start",
         "tail",
@@ -79,6 +83,8 @@ class Slot:
         """How often plausible draws replace it, 0 to 1."""
         self.alone = alone
         """Whether plausible draws may replace it and leave the other nouns: what it says is then false, too."""
+        self.seen: frozenset[str] = frozenset()
+        """Relations that captions have with the noun behind: those are drawn first."""
         self.before = before
         """What stays before the term ("to " of an infinitive)."""
         self.tail = tail
@@ -141,8 +147,8 @@ def offered(plans: list[Plan], numbers: Iterator[int]) -> list[Plan]:
     for plan in plans:
         slots = [slot for slot in plan.slots if (next(numbers) & 1_023) < slot.share * 1_024]
         alone = [slot for slot in slots if slot.alone]
-        if alone and len(slots) > 1 and next(numbers) & 3:
-            slots = alone[:1]
+        if alone and len(slots) > 1 and next(numbers) & 7:
+            slots = [alone[next(numbers) % len(alone)]]
         if slots and (len(slots) == len(plan.slots) or all(slot.alone for slot in slots)):
             found.append(plan.only(slots))
     if not found and plans:
@@ -170,19 +176,26 @@ def draw(slot: Slot, plan: Plan, numbers: Iterator[int], caption: str, *, band: 
 
 
 def draw_likely(slot: Slot, plan: Plan, numbers: Iterator[int], caption: str) -> Entry | None:
-    """As `draw`, from what captions have in such a place; where they have nothing that fits, from all terms."""
+    """As `draw`, from what captions have in such a place; from all terms where nothing is known of it."""
     place = slot.place
     if place is not None:
         share = next(numbers) & SHARES  # drawn once: else what is refused would end among the rare ones
         for draws in (share, share if share < RARE else RARE):
-            for _ in range(_FREE_DRAWS):
+            for left in range(_FREE_DRAWS, 0, -1):
                 entry = place.draw(next(numbers) & ~SHARES | draws)
-                if plan.allows(entry, caption):
+                if plan.allows(entry, caption) and (
+                    left < _STRICT_DRAWS or not slot.seen or _is_seen(entry, slot)
+                ):
                     return entry
         for entry in place.walk(next(numbers)):
             if plan.allows(entry, caption):
                 return entry
+        return None
     return draw(slot, plan, numbers, caption, band=next(numbers) % len(slot.bands))
+
+
+def _is_seen(entry: Entry, slot: Slot) -> bool:
+    return entry[2] in slot.seen or entry[1] + slot.tail in slot.seen or BARE + entry[2] in slot.seen
 
 
 def draw_near(slot: Slot, plan: Plan, numbers: Iterator[int], caption: str) -> Entry | None:

@@ -11,6 +11,7 @@ from typing import Final
 
 from pipeline.lexicons import inflection
 from pipeline.lexicons.loading import BANDS, Lexicon, Lexicons
+from pipeline.scene_graphs.words import COLOURS
 from pipeline.word_lists import WordLists
 
 BASE, THIRD_PERSON, GERUND, PAST, PARTICIPLE = range(5)
@@ -150,6 +151,8 @@ class Pools:
     """Attributes that may be true of anybody, as bits."""
     of_nobody: int
     """Attributes that are said of no person, though of things, as bits: they demean."""
+    colours: int
+    """Attributes that are colours, as bits."""
     postures: int
     """Relations that say how a body rests, as bits: a cup that sits on a table stands there, too."""
     prepositions: Pool
@@ -178,6 +181,7 @@ def pools_of(lexicons: Lexicons) -> Pools:
         need_plural=need_plural,
         of_anybody=_rows_of(lexicons.attributes, OF_ANYBODY),
         of_nobody=_rows_of(lexicons.attributes, OF_NOBODY),
+        colours=_rows_of(lexicons.attributes, COLOURS),
         postures=sum(
             1 << row for row, term in enumerate(relations.terms) if term.term.partition(" ")[0] in POSTURES
         ),

@@ -135,9 +135,13 @@ def test_forms_agree(lexicons: Lexicons) -> None:
     [("chases", "chase", "VBZ", 1), ("chased", "chase", "VBD", 3), ("chase", "chase", "VBP", 0)],
 )
 def test_verbs_keep_tense_and_person(lexicons: Lexicons, text: str, lemma: str, tag: str, form: int) -> None:
-    caption = f"dog {text} cat"
+    noun = "dog" if tag == "VBZ" else "dogs"
+    caption = f"{noun} {text} cat"
     graph = SceneGraph(
-        entities=(entity(caption, "dog"), entity(caption, "cat")),
+        entities=(
+            entity(caption, noun, lemma="dog", tag="NN" if noun == "dog" else "NNS"),
+            entity(caption, "cat"),
+        ),
         relations=(relation(caption, text, lemma, tag, rule="verb_object"),),
     )
     terms = {term.term_id: term for term in lexicons.relations.terms}
@@ -146,19 +150,50 @@ def test_verbs_keep_tense_and_person(lexicons: Lexicons, text: str, lemma: str, 
             assert edit.replacement == terms[edit.term_id].forms[form]
 
 
-def test_infinitives_rule_out_what_their_verb_does(lexicons: Lexicons) -> None:
-    caption = "dog to chase cat"
+@pytest.mark.parametrize(
+    ("noun", "tag", "text", "right"),
+    [
+        ("dogs", "NNS", "chases", "dogs chase cat"),
+        ("dog", "NN", "chase", "dog chases cat"),
+        ("dogs", "NNS", "is", "dogs are cat"),
+        ("dog", "NN", "carry", "dog carries cat"),
+        ("sheep", "NN", "graze", "sheep graze cat"),
+    ],
+)
+def test_verbs_agree_with_their_noun(lexicons: Lexicons, noun: str, tag: str, text: str, right: str) -> None:
+    """As where the caption's verb belonged to another noun: "a bunch of bananas hangs"."""
+    caption = f"{noun} {text} cat"
+    lemma = {"chases": "chase", "is": "be"}.get(text, text)
     graph = SceneGraph(
-        entities=(entity(caption, "dog"), entity(caption, "cat")),
-        relations=(relation(caption, "to chase", "to chase", "TO", rule="verb_object"),),
+        entities=(
+            entity(caption, noun, lemma="dog" if noun == "dogs" else noun, tag=tag),
+            entity(caption, "cat"),
+        ),
+        relations=(
+            relation(caption, text, lemma, "VBZ" if text.endswith("s") else "VBP", rule="verb_object"),
+        ),
     )
+    assert make(caption, graph, lexicons).positive == right
+
+
+def test_infinitives_make_no_positive_and_rule_out_what_their_verb_does(lexicons: Lexicons) -> None:
+    caption = "dog holding ball to chase cat"
+    graph = SceneGraph(
+        entities=(entity(caption, "dog"), entity(caption, "ball"), entity(caption, "cat")),
+        relations=(
+            relation(caption, "to chase", "to chase", "TO", rule="verb_object")._replace(object=2),
+            relation(caption, "holding", "hold", "VBG", rule="verb_object"),
+        ),
+    )
+    made = make(caption, graph, lexicons, num_negatives=400)
+    assert made.positive == "dog holding ball"
     terms = {term.term_id: row for row, term in enumerate(lexicons.relations.terms)}
-    changed = [n for n in make(caption, graph, lexicons, num_negatives=400).negatives if n.kind == "relation"]
+    changed = [n for n in made.negatives if n.kind == "relation"]
     assert changed
     excluded = lexicons.relations.excluded("chase")
-    for negative in changed:
-        assert negative.edits[0].replacement.startswith("to ")
-        assert not excluded >> terms[negative.edits[0].term_id] & 1
+    assert all(not excluded >> terms[negative.edits[0].term_id] & 1 for negative in changed)
+    only = SceneGraph(entities=graph.entities, relations=graph.relations[:1])
+    assert make(caption, only, lexicons).positive == "dog"
 
 
 def test_prepositions_stay_with_their_verb(lexicons: Lexicons) -> None:
