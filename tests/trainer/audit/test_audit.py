@@ -237,12 +237,10 @@ def test_a_wave_that_leads_to_a_noun_is_found(shards: str, tmp_path: Path) -> No
 
 
 def test_what_waves_exceed() -> None:
-    assert excess(
-        {"a": 0.5, "b": 0.4, "c": 0.9}, [{"a": 0.45, "b": 0.1}, {"a": 0.2, "b": 0.0, "c": 0.0}]
-    ) == (
-        "b",
-        pytest.approx(3.0),
-    )
+    clean = [{"a": 0.45, "b": 0.1}, {"a": 0.2, "b": 0.0, "c": 0.0}]
+    name, beyond = excess({"a": 0.5, "b": 0.4, "c": 0.9}, clean)
+    assert name == "b"
+    assert beyond == pytest.approx(3.0)
     assert excess({"a": 0.5}, [{}]) == ("", 0.0)
 
 
