@@ -39,8 +39,11 @@ def write_page(
             "Percent; one panel an attack; the lines are the methods.",
             legend=_lines(rows),
         ),
-        figure(
-            "What it costs", _frontier(table), "Each method's mean BA and mean ASR: down and right is better."
+        panels(
+            "What it costs",
+            {"all attacks": _frontier(table)},
+            "Each method's mean BA and mean ASR: down and right is better.",
+            legend={_name(*key, table): COLOURS[n % len(COLOURS)] for n, key in enumerate(table)},
         ),
         *_sensitivity(table),
         *_diagnosis(rows),
@@ -253,21 +256,13 @@ def _dots(last: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 def _frontier(table: Table) -> Drawing:
     drawing = Drawing(figsize=(5, 3.4), layout="constrained")
     panel = drawing.subplots()
-    for place, ((method, lr), by_attack) in enumerate(table.items()):
+    for place, by_attack in enumerate(table.values()):
         ba, asr = _mean(by_attack, "ba1"), _mean(by_attack, "asr1")
         assert ba is not None
         assert asr is not None
         panel.scatter(ba.mean, asr.mean, color=COLOURS[place % len(COLOURS)], s=36, zorder=3)
-        panel.annotate(
-            _name(method, lr, table),
-            (ba.mean, asr.mean),
-            xytext=(6, 4),
-            textcoords="offset points",
-            fontsize=8,
-        )
     panel.set_xlabel("mean BA, %")
     panel.set_ylabel("mean ASR, %")
     panel.set_ylim(-3, 103)
-    panel.margins(x=0.15)  # names stand right of their points
     panel.grid(alpha=0.25)
     return drawing
