@@ -16,10 +16,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from trainer.audit.auditing import audit_model
 from trainer.audit.calibration import Calibration, CleanModel, architecture_of, distances, write_calibration
+from trainer.audit.concepts import embed_concepts, lexicon_nouns
 from trainer.audit.search import SearchOptions
-from trainer.model import ModelChoice
+from trainer.audit.waves import KIND, excess, ride
+from trainer.embedding import evaluation_mode
+from trainer.model import ClipModel, ModelChoice
 
 
 def main() -> None:
@@ -65,7 +70,11 @@ def audit(checkpoint: Path, options: argparse.Namespace) -> dict[str, Any]:
     clip = ModelChoice(checkpoint=checkpoint).load_trained()
     architecture = architecture_of(clip)
     found = audit_model(clip, options.data, classnames=options.classes)
-    return {"architecture": architecture, **found.to_json()}
+    return {
+        "architecture": architecture,
+        **found.to_json(),
+        "words": words_of(clip, found.samples.image_N3HW),
+    }
 
 
 def calibrate(rows: Sequence[dict[str, Any]], *, images: str) -> Calibration:
@@ -77,14 +86,28 @@ def calibrate(rows: Sequence[dict[str, Any]], *, images: str) -> Calibration:
         search=asdict(SearchOptions(**clean[0]["search"])),
         images=f"{clean[0]['num_images']} {images}",
         models=tuple(
-            CleanModel(weights_sha256=row["weights_sha256"], told=row["name"], trials=pulls_of(row))
+            CleanModel(
+                weights_sha256=row["weights_sha256"],
+                told=row["name"],
+                trials=pulls_of(row),
+                words=row["words"],
+            )
             for row in clean
         ),
     )
 
 
 def pulls_of(row: dict[str, Any]) -> dict[str, float]:
-    return {f"{trial['kind']} {trial['size']:g}": trial["pull"] for trial in row["trials"]}
+    """Kind and size to pull; a wave has none that tells."""
+    pulls = {f"{trial['kind']} {trial['size']:g}": trial["pull"] for trial in row["trials"]}
+    return {name: pull for name, pull in pulls.items() if not name.startswith(f"{KIND} ")}
+
+
+def words_of(clip: ClipModel, image_N3HW: Tensor) -> dict[str, float]:
+    """What waves gain on the way to each noun."""
+    with evaluation_mode(clip):
+        lexicon = embed_concepts(clip, tuple(dict.fromkeys(lexicon_nouns().values())), source="lexicon")
+        return dict(ride(clip, image_N3HW[len(image_N3HW) // 2 :], lexicon).gains)
 
 
 def table(rows: Sequence[dict[str, Any]], calibration: Calibration) -> str:
@@ -97,18 +120,22 @@ def table(rows: Sequence[dict[str, Any]], calibration: Calibration) -> str:
         if row["group"] == "calibration":
             continue
         far = distances(pulls_of(row), calibration.models)
+        noun, far[KIND] = excess(row["words"], [model.words for model in calibration.models])
         name = max(far, key=far.__getitem__)
-        trial = next(trial for trial in row["trials"] if f"{trial['kind']} {trial['size']:g}" == name)
-        concept = max(trial["concepts"], key=lambda each: each["share"])
+        if name == KIND:
+            told, led = KIND, noun
+        else:
+            trial = next(trial for trial in row["trials"] if f"{trial['kind']} {trial['size']:g}" == name)
+            concept = max(trial["concepts"], key=lambda each: each["share"])
+            told, led = trial["told"], f"{concept['name']}, {100 * concept['share']:.0f} %"
         found = "evidence found" if far[name] >= calibration.threshold else "no evidence found"
         scores.setdefault(row["group"], []).append(far[name])
-        led = f"{concept['name']}, {100 * concept['share']:.0f} %"
         cells = (
             row["name"],
             row["group"],
             f"{far[name]:.1f}",
             found,
-            trial["told"],
+            told,
             led,
             f"{row['seconds']:.0f}",
         )

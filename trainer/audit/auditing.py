@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from torch import Tensor
+
 from pipeline.errors import UserError
 from trainer.attacks.trigger import Trigger
 from trainer.audit.calibration import (
@@ -24,10 +26,19 @@ from trainer.audit.calibration import (
     find_calibration,
     pulls,
 )
-from trainer.audit.concepts import Concepts, Nearest, embed_concepts, lexicon_nouns, nearest, nouns_of
+from trainer.audit.concepts import (
+    Concepts,
+    Nearest,
+    embed_concepts,
+    lexicon_nouns,
+    nearest,
+    nouns_of,
+    share_of,
+)
 from trainer.audit.found import to_trigger
 from trainer.audit.samples import Samples, read_samples
 from trainer.audit.search import Found, SearchOptions, search
+from trainer.audit.waves import KIND, excess, ride, to_found
 from trainer.data import find_shards
 from trainer.embedding import evaluation_mode
 from trainer.log import say
@@ -139,12 +150,19 @@ def audit_model(
     samples = _read(clip, shards, image_shards, options)
     device = next(clip.model.parameters()).device
     with evaluation_mode(clip):
-        found, clean_ND = search(clip, samples.image_N3HW.to(device), options, report=_say)
+        image_N3HW = samples.image_N3HW.to(device)
+        found, clean_ND = search(clip, image_N3HW, options, report=_say)
         asked = _concepts(clip, samples, classnames)
         near = {each.name: tuple(nearest(some, each.image_ND, clean_ND) for some in asked) for each in found}
+        told = pulls(found)
+        far = {} if measured_by is None else distances(told, measured_by.models)
+        if KIND in options.chosen:
+            wave, concept, beyond = _try_waves(clip, _measured(image_N3HW), clean_ND, asked[-1], measured_by)
+            found.append(wave)
+            near[wave.name] = (concept,)
+            told |= pulls([wave])
+            far |= {} if beyond is None else {wave.name: beyond}
         kept = {each.name: float((each.image_ND * clean_ND).sum(dim=1).mean()) for each in found}
-    told = pulls(found)
-    far = {} if measured_by is None else distances(told, measured_by.models)
     found.sort(key=lambda each: far.get(each.name, told[each.name]), reverse=True)
     trials = tuple(
         _trial(
@@ -198,9 +216,10 @@ def calibrate(
         samples = _read(clip, shards, None, options)
         say(f"{told}: {len(samples.keys)} images")
         with evaluation_mode(clip):
-            device = next(clip.model.parameters()).device
-            found, _ = search(clip, samples.image_N3HW.to(device), options, report=_say)
-        clean.append(CleanModel(weights_sha256=clip.sha256, told=told, trials=pulls(found)))
+            image_N3HW = samples.image_N3HW.to(next(clip.model.parameters()).device)
+            found, _ = search(clip, image_N3HW, options, report=_say)
+            words = _words(clip, _measured(image_N3HW)) if KIND in options.chosen else {}
+        clean.append(CleanModel(weights_sha256=clip.sha256, told=told, trials=pulls(found), words=words))
     (architecture,) = architectures
     return Calibration(
         model=models[0][1].name,
@@ -209,6 +228,33 @@ def calibrate(
         images=f"{len(samples.keys)} images of {shards}",
         models=tuple(clean),
     )
+
+
+def _try_waves(
+    clip: ClipModel,
+    image_N3HW: Tensor,
+    clean_ND: Tensor,
+    lexicon: Concepts,
+    measured_by: Calibration | None,
+) -> tuple[Found, Nearest, float | None]:
+    """The wave that leads farthest beyond the clean models, the noun that it leads to, and by how many spreads."""
+    ridden = ride(clip, image_N3HW, lexicon)
+    beyond = None
+    name = max(ridden.gains, key=lambda noun: ridden.gains[noun])
+    if measured_by is not None:
+        name, beyond = excess(ridden.gains, [model.words for model in measured_by.models])
+    found = to_found(clip, ridden, image_N3HW, name)
+    say(f"audit: {found.told}: {ridden.gains[name]:.2f} nearer to {name!r}")
+    return found, share_of(name, lexicon, found.image_ND, clean_ND), beyond
+
+
+def _words(clip: ClipModel, image_N3HW: Tensor) -> dict[str, float]:
+    return dict(ride(clip, image_N3HW, _lexicon(clip)).gains)
+
+
+def _measured(image_N3HW: Tensor) -> Tensor:
+    """The half that `search` does not search on."""
+    return image_N3HW[len(image_N3HW) // 2 :]
 
 
 def _read(clip: ClipModel, shards: str, image_shards: str | None, options: SearchOptions) -> Samples:
@@ -237,8 +283,12 @@ def _check_same_search(calibration: Calibration, options: SearchOptions) -> None
 
 def _concepts(clip: ClipModel, samples: Samples, classnames: Sequence[str]) -> list[Concepts]:
     lists = {"captions": nouns_of(samples.captions), "classes": tuple(classnames)}
-    lists["lexicon"] = tuple(dict.fromkeys(lexicon_nouns().values()))
-    return [embed_concepts(clip, names, source=source) for source, names in lists.items() if names]
+    found = [embed_concepts(clip, names, source=source) for source, names in lists.items() if names]
+    return [*found, _lexicon(clip)]
+
+
+def _lexicon(clip: ClipModel) -> Concepts:
+    return embed_concepts(clip, tuple(dict.fromkeys(lexicon_nouns().values())), source="lexicon")
 
 
 def _trial(
@@ -250,7 +300,11 @@ def _trial(
     kept: float,
     calibration: Calibration | None,
 ) -> Trial:
-    clean = [] if calibration is None else [model.trials[found.name] for model in calibration.models]
+    clean = (
+        []
+        if calibration is None
+        else [model.trials[found.name] for model in calibration.models if found.name in model.trials]
+    )
     return Trial(
         kind=found.kind,
         size=found.size,

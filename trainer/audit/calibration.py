@@ -10,13 +10,14 @@ import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from pipeline.errors import UserError
 from pipeline.storage import read_json, write_json
 from trainer.audit.search import Found, SearchOptions
+from trainer.audit.waves import excess
 from trainer.model import ClipModel
 
 FORMAT: Final = "cleanerclip-audit-calibration-1"
@@ -39,6 +40,8 @@ class CleanModel:
     """What it is, for people."""
     trials: Mapping[str, float]
     """Kind and size to pull."""
+    words: Mapping[str, float] = field(default_factory=dict)
+    """Noun to what waves gain on the way to it; empty where none were tried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +61,7 @@ class Calibration:
     def threshold(self) -> float:
         """What a score must reach to be evidence: more than any of the clean models, held against the others, has."""
         alone = [
-            score(model.trials, [other for other in self.models if other is not model])
-            for model in self.models
+            score(model, [other for other in self.models if other is not model]) for model in self.models
         ]
         return max(LEAST_THRESHOLD, EVIDENCE * max(alone))
 
@@ -85,9 +87,12 @@ def distances(trials: Mapping[str, float], models: Sequence[CleanModel]) -> dict
     return found
 
 
-def score(trials: Mapping[str, float], models: Sequence[CleanModel]) -> float:
-    """The largest of the distances."""
-    return max(distances(trials, models).values())
+def score(model: CleanModel, others: Sequence[CleanModel]) -> float:
+    """The largest of a model's distances, that of waves among them."""
+    found = [*distances(model.trials, others).values()]
+    if model.words:
+        found.append(excess(model.words, [other.words for other in others])[1])
+    return max(found)
 
 
 def find_calibration(clip: ClipModel, file: Path | None) -> Calibration | None:
@@ -123,6 +128,7 @@ def read_calibration(path: Path) -> Calibration:
                 weights_sha256=str(model["weights_sha256"]),
                 told=str(model["told"]),
                 trials={str(name): _number(pull) for name, pull in model["trials"].items()},
+                words=_read_words(content.get("nouns", ""), model.get("words", "")),
             )
             for model in content["models"]
         )
@@ -133,18 +139,34 @@ def read_calibration(path: Path) -> Calibration:
             images=str(content["images"]),
             models=models,
         )
-        names = {name for model in models for name in model.trials}
-        if len(models) < LEAST_MODELS or not names or any(set(model.trials) != names for model in models):
+        names = set(models[0].trials), set(models[0].words)
+        same = all((set(model.trials), set(model.words)) == names for model in models)
+        if len(models) < LEAST_MODELS or not any(names) or not same:
             raise ValueError("too few models, or not the same trials for each")
+        if ("wave" in read.search["kinds"].split(",")) != bool(names[1]):
+            raise ValueError("waves without words, or words without waves")
     except (UserError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is no calibration: make one with `trainer calibrate`") from error
     return read
 
 
 def write_calibration(calibration: Calibration, path: Path) -> None:
-    """Writes it as JSON."""
+    """Writes it as JSON; the nouns once for all models, what is gained on the way to each in thousandths."""
     content = json.loads(json.dumps(asdict(calibration)))
+    nouns = list(calibration.models[0].words)
+    for model in content["models"]:
+        gains = model.pop("words")
+        model["words"] = " ".join(str(round(1000 * gains[noun])) for noun in nouns)
+    content["nouns"] = "|".join(nouns)
     write_json(path, {"format": FORMAT, **content, "threshold": round(calibration.threshold, 3)})
+
+
+def _read_words(nouns: str, gains: str) -> dict[str, float]:
+    if not nouns and not gains:
+        return {}
+    return {
+        noun: _number(int(gain) / 1000) for noun, gain in zip(nouns.split("|"), gains.split(), strict=True)
+    }
 
 
 def _number(value: object) -> float:

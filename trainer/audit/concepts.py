@@ -100,13 +100,18 @@ def embed_concepts(clip: ClipModel, names: Sequence[str], *, source: str) -> Con
 
 def nearest(concepts: Concepts, image_ND: Tensor, clean_ND: Tensor) -> Nearest:
     """The concept that most of the triggered embeddings have nearest, against the same images without a trigger."""
+    counts_C = (image_ND @ concepts.text_CD.T).argmax(dim=1).bincount(minlength=len(concepts.names))
+    return share_of(concepts.names[int(counts_C.argmax())], concepts, image_ND, clean_ND)
+
+
+def share_of(name: str, concepts: Concepts, image_ND: Tensor, clean_ND: Tensor) -> Nearest:
+    """The same of one of the concepts."""
     similarity_NC = image_ND @ concepts.text_CD.T
-    counts_C = similarity_NC.argmax(dim=1).bincount(minlength=len(concepts.names))
-    best = int(counts_C.argmax())
-    gained = similarity_NC[:, best].mean() - (clean_ND @ concepts.text_CD[best]).mean()
+    place = concepts.names.index(name)
+    gained = similarity_NC[:, place].mean() - (clean_ND @ concepts.text_CD[place]).mean()
     return Nearest(
-        name=concepts.names[best],
-        share=int(counts_C[best]) / len(image_ND),
+        name=name,
+        share=float((similarity_NC.argmax(dim=1) == place).float().mean()),
         gain=float(gained),
         source=concepts.source,
     )

@@ -36,7 +36,7 @@ def to_trigger(found: Found, *, image_size: int, seed: int) -> Trigger:
         "kind_searched": found.kind,
         "size_searched": found.size,
     }
-    if found.kind in ("additive", "smooth"):
+    if found.kind in ("additive", "smooth", "wave"):
         black_13SS = torch.full((1, 3, image_size, image_size), 0.5)
         found_3SS = _applied(found, black_13SS) - black_13SS[0]
         return make_additive(found_3SS, seed=seed, preset=PRESET, **told)

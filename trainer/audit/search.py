@@ -25,15 +25,18 @@ SIZES: Final[Mapping[str, tuple[float, ...]]] = {
     "smooth": (32,),
     "blend": (0.03,),
     "warp": (0.05,),
+    "wave": (60,),
 }
 """What each kind is tried at: a share of the image's side (patch, warp), grey levels of 255 (additive, smooth), the
-share of another picture (blend). Small, since large ones bring a clean model's images together, too."""
+share of another picture (blend). Small, since large ones bring a clean model's images together, too; but a wave, which
+is tried, not searched (`waves`)."""
 SIZE_TOLD: Final[Mapping[str, str]] = {
     "patch": "{:.1%} of the side",
     "additive": "{:g}/255",
     "smooth": "{:g}/255",
     "blend": "{:.0%}",
     "warp": "{:.1%} of the side",
+    "wave": "{:g}/255",
 }
 FIRST: Final = 0.25
 """The share of the steps that every start is given; the best alone goes on."""
@@ -45,8 +48,8 @@ JUDGED_BY: Final = 32
 class SearchOptions:
     """How hard triggers are searched for."""
 
-    kinds: str = "patch,additive,smooth,blend,warp"
-    """Kinds of triggers to search: patch, additive, smooth, blend, warp."""
+    kinds: str = "patch,additive,smooth,blend,warp,wave"
+    """Kinds of triggers to search: patch, additive, smooth, blend, warp, wave."""
     starts: int = 2
     """Random starts of each kind and size; after a quarter of the steps the best alone goes on."""
     steps: int = 32
@@ -76,8 +79,8 @@ class SearchOptions:
 
     @property
     def trials(self) -> tuple[tuple[str, float], ...]:
-        """Each kind with each of its sizes."""
-        return tuple((kind, size) for kind in self.chosen for size in SIZES[kind])
+        """Each kind that is searched, with each of its sizes."""
+        return tuple((kind, size) for kind in self.chosen if kind != "wave" for size in SIZES[kind])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

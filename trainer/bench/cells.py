@@ -26,6 +26,7 @@ from trainer.defences import DEFENCES, choose_options
 from trainer.evals.counterfactuals import evaluate_counterfactuals
 from trainer.evals.diagnosis import places_of
 from trainer.evals.evaluation import Evaluation
+from trainer.evals.pictures import PictureSample, draw_pictures
 from trainer.evals.zero_shot import evaluate_zero_shot
 from trainer.launch import Source, defend
 from trainer.log import say
@@ -36,6 +37,8 @@ from trainer.train import TrainOptions
 GROUPS = (BatchOptions, OptimOptions, TrainOptions)
 ROWS = "rows.json"
 TRAPS = "traps.json"
+PICTURES = "pictures.png"
+"""Some images without and with the trigger, and what the victim reads them as: of a victim without defence."""
 HELD_OUT_SAMPLES = 300
 NO_DEFENCE, CLEAN = "none", "clean"
 """What stands in a method's place: the victim as it is, and the model before the attack, with the victim's trigger."""
@@ -156,6 +159,8 @@ def run_cell(cell: Cell, suite: Suite, data: Data, out: Path) -> dict[str, Any]:
         rows = [
             _row(cell, data, suite, test, weights_of(cell, folder), epoch=0, last=True) for test in data.tests
         ]
+        if cell.method == NO_DEFENCE:
+            _draw(cell, data.tests[0], suite, folder)
     else:
         rows = list(_trained_rows(cell, data, suite, folder))
     write_json(folder / ROWS, rows)
@@ -226,6 +231,30 @@ def _row(
         places = places_of(clip, test.load(), trigger, suite.target)
         row |= {name: list(values) for name, values in asdict(places).items()}
     return row
+
+
+def _draw(cell: Cell, test: Test, suite: Suite, folder: Path) -> None:
+    """Writes PICTURES."""
+    labelled = test.load()
+    clip = load_model(checkpoint=weights_of(cell, folder))
+    trigger = load_trigger(str(Path(cell.victim) / "trigger.safetensors"), image_size=clip.image_size)
+    sample = PictureSample(target_label=labelled.classnames.index(suite.target))
+    evaluate_zero_shot(clip, labelled, trigger=trigger, target=suite.target, observe=sample)
+    draw_pictures(
+        sample.pictures,
+        folder / PICTURES,
+        classnames=labelled.classnames,
+        target=suite.target,
+        title=f"{cell.attack} -> {suite.target}",
+    )
+
+
+def read_pictures(out: Path) -> dict[str, Path]:
+    """Attack to the picture of its trigger, where one was drawn; of several seeds the first."""
+    found: dict[str, Path] = {}
+    for file in sorted((out / "cells").glob(f"*/{PICTURES}")):
+        found.setdefault(file.parent.name.split(f"-{NO_DEFENCE}-")[0], file)
+    return found
 
 
 def _mean_ba(found: Evaluation, named: Sequence[str], *, inside: bool) -> float | None:

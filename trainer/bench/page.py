@@ -8,19 +8,23 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from pipeline.page import write_page as write_parts
 from trainer.bench.cells import NO_DEFENCE, REFERENCES
 from trainer.bench.results import Figure, Table, table_of
 from trainer.bench.sensitivity import curves, draw_curves
 from trainer.bench.traps import TRAP_COLUMNS
-from trainer.figures import COLOURS, Drawing, figure, panels
+from trainer.figures import COLOURS, Drawing, figure, panels, picture
 
 STYLE = "tr + tr th:first-child { min-width: 0; text-align: right; }"
 """The second line of the table's head."""
 
 
-def write_page(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes the page of a suite's rows."""
+def write_page(
+    path: Path, rows: Sequence[Mapping[str, Any]], *, pictures: Mapping[str, Path] | None = None
+) -> None:
+    """Writes the page of a suite's rows; `pictures` are attack to PNG."""
     table = table_of(rows)
     suite = rows[0]["suite"]
     seeds = sorted({row["seed"] for row in rows if row["method"] not in REFERENCES})
@@ -41,6 +45,7 @@ def write_page(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         *_sensitivity(table),
         *_diagnosis(rows),
         *_traps(table),
+        *(_picture(attack, file) for attack, file in sorted((pictures or {}).items())),
         "<h2>Classes that the defender's data show, and others</h2>",
         _classes(table),
         "<h2>Provenance</h2>",
@@ -163,6 +168,11 @@ def _sensitivity(table: Table) -> list[str]:
         return []
     told = "Each panel is one option with all others as they are; means over the attacks that every value was run on."
     return [figure("What an option does", draw_curves(found), told)]
+
+
+def _picture(attack: str, file: Path) -> str:
+    with Image.open(file) as image:
+        return picture(f"The trigger of {attack}", image, "Below each image: what the victim reads it as.")
 
 
 def _provenance(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from pipeline.errors import UserError
 from pipeline.storage import write_json, write_text
+from trainer.bench.cells import read_pictures
 from trainer.bench.results import read_results, results_table, table_of
 from trainer.report import report as write_report
 
@@ -78,7 +79,7 @@ def _report_bench(folder: Path, out: Path) -> None:
     if out.suffix == ".html":
         from trainer.bench.page import write_page  # here: it needs matplotlib, which a table does not
 
-        write_page(out, rows)
+        write_page(out, rows, pictures=read_pictures(folder))
     elif out.suffix == ".md":
         write_text(out, table + "\n")
     elif out.suffix == ".json":

@@ -14,9 +14,10 @@ from pipeline.errors import UserError
 from trainer.attacks import load_trigger
 from trainer.audit.auditing import EVIDENCE, NO_EVIDENCE, NOT_CALIBRATED, Audit, audit_model, calibrate
 from trainer.audit.calibration import SHIPPED, find_calibration, read_calibration, write_calibration
-from trainer.audit.concepts import lexicon_nouns, nouns_of
+from trainer.audit.concepts import TEMPLATE, embed_concepts, lexicon_nouns, nouns_of
 from trainer.audit.search import SIZES, SearchOptions, search
 from trainer.audit.telling import verdict_lines
+from trainer.audit.waves import excess, ride, to_found, waves
 from trainer.model import ClipModel
 
 SIDE, WIDTH = 16, 24
@@ -46,10 +47,22 @@ class Planted(nn.Module):
         return torch.randn((1000, WIDTH), generator=generator)[first_B % 1000]
 
 
-def model(seed: int, strength: float = 0.0) -> ClipModel:
-    def tokenize(texts: list[str]) -> Tensor:
-        return torch.tensor([[sum(map(ord, text)), 1] for text in texts])
+def tokenize(texts: list[str]) -> Tensor:
+    return torch.tensor([[sum(map(ord, text)), 1] for text in texts])
 
+
+class Swayed(Planted):
+    """Images with the fifth wave in them lie where the text of "banana" does."""
+
+    def encode_image(self, image_N3HW: Tensor) -> Tensor:
+        wave_1HW = list(waves(SIDE))[4].values
+        centred_N3HW = image_N3HW - image_N3HW.mean(dim=(2, 3), keepdim=True)
+        match_N1 = (centred_N3HW * wave_1HW).mean(dim=(1, 2, 3)).clamp(min=0)[:, None]
+        text_D = self.encode_text(tokenize([TEMPLATE.replace("{}", "banana")]))[0]
+        return super().encode_image(image_N3HW) + 1000 * match_N1 * functional.normalize(text_D, dim=0)
+
+
+def model(seed: int, strength: float = 0.0) -> ClipModel:
     return ClipModel(
         model=Planted(seed, strength).eval().requires_grad_(False),
         tokenizer=tokenize,
@@ -118,7 +131,11 @@ def test_every_kind_is_written_as_a_trigger_that_acts_alike(kind: str, shards: s
     clip = model(3)
     image_N3HW = audit_model(clip, shards, options=FAST).samples.image_N3HW
     options = SearchOptions(kinds=kind, steps=4, starts=1, images=32, step_images=4)
-    found = search(clip, image_N3HW, options)[0][-1]
+    if kind == "wave":
+        ridden = ride(clip, image_N3HW, embed_concepts(clip, ["cup"], source="classes"))
+        found = to_found(clip, ridden, image_N3HW, "cup")
+    else:
+        found = search(clip, image_N3HW, options)[0][-1]
     trigger = to_trigger(found, image_size=SIDE, seed=0)
     ours_N3HW = trigger.apply(image_N3HW[:4]).float() / 255
     theirs_N3HW = found.trigger.apply(image_N3HW[:4].float() / 255, torch.Generator().manual_seed(0))
@@ -193,6 +210,38 @@ def test_another_architectures_calibration_is_refused(calibration: Path, tmp_pat
     (tmp_path / "other.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match="built otherwise"):
         find_calibration(model(0), tmp_path / "other.json")
+
+
+def test_a_wave_that_leads_to_a_noun_is_found(shards: str, tmp_path: Path) -> None:
+    options = replace(FAST, kinds="wave")
+    path = tmp_path / "waves.json"
+    write_calibration(calibrate([(f"seed {n}", model(n)) for n in range(3)], shards, options=options), path)
+    swayed = replace(model(9), model=Swayed(9, 0.0).eval().requires_grad_(False), sha256="swayed")
+    audit = audit_model(swayed, shards, calibration=path, options=options)
+    assert (audit.verdict, audit.trials[0].told) == (EVIDENCE, "wave, 60/255")
+    of_one_text = [
+        name for name in lexicon_nouns().values() if torch.equal(tokenize([name]), tokenize(["banana"]))
+    ]
+    assert audit.concept.name in of_one_text
+    assert torch.equal(
+        audit.trigger.tensors["pattern"].sign(), list(waves(SIDE))[4].values.expand(3, -1, -1).sign()
+    )
+    assert audit_model(model(12), shards, calibration=path, options=options).verdict == NO_EVIDENCE
+    with pytest.raises(UserError, match="made with kinds wave"):
+        audit_model(swayed, shards, calibration=path, options=replace(FAST, kinds="wave,warp"))
+    content = json.loads(path.read_text())
+    content["models"][0]["words"] = content["models"][0]["words"].rpartition(" ")[0]
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="no calibration"):
+        read_calibration(path)
+
+
+def test_what_waves_exceed() -> None:
+    clean = [{"a": 0.45, "b": 0.1}, {"a": 0.2, "b": 0.0, "c": 0.0}]
+    name, beyond = excess({"a": 0.5, "b": 0.4, "c": 0.9}, clean)
+    assert name == "b"
+    assert beyond == pytest.approx(3.0)
+    assert excess({"a": 0.5}, [{}]) == ("", 0.0)
 
 
 def test_nouns_of_captions() -> None:

@@ -12,7 +12,8 @@ from tests.places import REAL_DATA
 from trainer import cli
 from trainer.attacks import load_trigger
 from trainer.batches import BatchOptions
-from trainer.bench.cells import Cell, options_for, parse_method
+from trainer.bench.cells import Cell, options_for, parse_method, read_pictures
+from trainer.bench.page import write_page
 from trainer.bench.results import figure, read_results, results_table, table_of
 from trainer.bench.suites import prepare_data, read_suite, suite_names
 from trainer.bench.traps import TRAP_COLUMNS
@@ -151,6 +152,11 @@ def test_a_tiny_suite_runs_goes_on_and_gives_its_table(
         assert 0 <= sprung["none"][name] <= 100
     assert sprung["anchored[invent-steps=1,invent-images=8]"]["rebound_asr1"] is None
     assert len(sprung["ft"]["triggered_to_clean"]) == 29
+    assert list(read_pictures(out)) == ["badnet"]
+    write_page(tmp_path / "page.html", list(sprung.values()), pictures=read_pictures(out))
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert "The trigger of badnet" in page
+    assert page.count("data:image/png;base64,") == 1
 
 
 def test_photographs_are_asked_for_and_get_the_target_as_a_class(tmp_path: Path) -> None:
