@@ -11,7 +11,9 @@ from pipeline.lexicons.loading import Lexicon
 
 PEOPLE: Final = frozenset(
     re.findall(
-        r"\w+", "people everybody everyone someone somebody others crowd group family couple team women"
+        r"\w+",
+        "people everybody everyone someone somebody others crowd group family couple team women male males female"
+        " females adult adults",
     )
 )
 """Words that WordNet does not have as people, who may be anybody."""

@@ -12,7 +12,7 @@ from functools import cached_property, lru_cache
 from typing import Final, NamedTuple
 
 from pipeline.lexicons.loading import Lexicons
-from pipeline.lexicons.pairs import ANY, ATTRIBUTES, BARE, OBJECTS, RELATIONS, SUBJECTS, PairCounts
+from pipeline.lexicons.pairs import ALONE, ANY, ATTRIBUTES, BARE, OBJECTS, RELATIONS, SUBJECTS, PairCounts
 from pipeline.lexicons.things import ANIMAL, PERSON
 from pipeline.subcaptions.balance import UNSEEN, Balance, balance
 from pipeline.subcaptions.exclusions import excluded_by_entity, excluded_by_relation
@@ -31,6 +31,10 @@ TRUST: Final = 20
 """So many sightings of a neighbour weigh as much as all captions together."""
 
 
+NARROW: Final = 128
+"""Places of a table that is for one noun: there are many such tables."""
+FEW: Final = 3
+"""With fewer relations seen beside a noun those beside things of its kind are drawn."""
 OFTEN: Final = 3
 """Places of a table that a term of everyday captions has."""
 
@@ -68,6 +72,8 @@ class _Words:
     every: Sequence[Entry]
     keys: Mapping[str, str]
     """What each term is counted as."""
+    terms: Mapping[str, str]
+    """The other way round."""
     factors: Mapping[str, float]
     """What each term's count is multiplied with, so that terms come as often as they go."""
 
@@ -85,7 +91,8 @@ class Likely:
         self.person_place = lru_cache(maxsize=100_000)(self._person_place)
         self.people = lru_cache(maxsize=100)(self._usual_people)
         self.attribute_place = lru_cache(maxsize=100_000)(self._attribute_place)
-        self.relation_place = lru_cache(maxsize=100_000)(self._relation_place)
+        self.relation_place = lru_cache(maxsize=50_000)(self._relation_place)
+        self.kind_place = lru_cache(maxsize=10_000)(self._kind_place)
         self._object_words = lru_cache(maxsize=1_000)(self._words_for_objects)
         self._attribute_words = lru_cache(maxsize=5_000)(self._words_for_attributes)
         self._relation_words = lru_cache(maxsize=1_000)(self._words_for_relations)
@@ -180,15 +187,40 @@ class Likely:
 
     # ---------------------------------------------------------------------------------------------------- attributes
     def _attribute_place(self, noun: str, pool: Pool) -> Place | None:
-        """For an attribute of a noun, among what the pool allows."""
-        return _place(self._attribute_words(pool), self._counts.of(ATTRIBUTES, noun))
+        """For an attribute of a noun, among what the pool allows: what captions say of it, and nothing else."""
+        place = _place(self._attribute_words(pool), self._counts.of(ATTRIBUTES, noun))
+        if place is None or not place.close:
+            return place
+        return Place(close=place.close, usual=place.close, every=place.close, general=RARE)
 
     def _words_for_attributes(self, pool: Pool) -> _Words:
         return _words(pool.entries(), self._counts.of(ATTRIBUTES, ANY))
 
     # ----------------------------------------------------------------------------------------------------- relations
-    def _relation_place(self, pool: Pool, tail: str, first: int, second: int) -> Place | None:
-        """For a relation between things of two kinds: verbs for verbs; prepositions and verbs for prepositions."""
+    def _relation_place(self, pool: Pool, tail: str, first: int, second: int, noun: str) -> Place | None:
+        """For a relation to a noun, between things of two kinds: verbs for verbs, prepositions for prepositions.
+
+        What captions have with the noun itself comes before what they have with things of its kind.
+        """
+        words = self._relation_words(pool, tail)
+        place = self.kind_place(pool, tail, first, second)
+        own = self._relations_of.get(noun)
+        if place is None or own is None:
+            return place
+        before = self._of_kind[SUBJECTS].get(first, {})
+        weights = {
+            term: count * before[key] / self._seen[key]
+            for key, count in own.items()
+            if (term := words.terms.get(key)) and before.get(key)
+        }
+        if len(weights) < FEW:
+            return place
+        close = _table(
+            words.by_term, {term: weight * words.factors[term] for term, weight in weights.items()}, NARROW
+        )
+        return Place(close=close, usual=place.close, every=place.every, general=RARE)
+
+    def _kind_place(self, pool: Pool, tail: str, first: int, second: int) -> Place | None:
         words = self._relation_words(pool, tail)
         before, after = self._of_kind[SUBJECTS].get(first, {}), self._of_kind[OBJECTS].get(second, {})
         weights = {}
@@ -198,17 +230,15 @@ class Likely:
                 weights[term] = both / self._seen[key]
         return _place(words, weights)
 
-    def relations_with(self, noun: str) -> frozenset[str]:
-        """What relations captions have a noun as the object of, as they are counted."""
-        return self._relations_of.get(noun, frozenset())
-
     @cached_property
-    def _relations_of(self) -> dict[str, frozenset[str]]:
-        found: dict[str, set[str]] = {}
+    def _relations_of(self) -> dict[str, dict[str, int]]:
+        """How often a noun is the object of each relation."""
+        found: dict[str, dict[str, int]] = {}
         for relation, nouns in self._counts.links[OBJECTS].items():
-            for noun in nouns:
-                found.setdefault(noun, set()).add(relation)
-        return {noun: frozenset(relations) for noun, relations in found.items()}
+            if relation not in (ANY, ALONE):
+                for noun, count in nouns.items():
+                    found.setdefault(noun, {})[relation] = count
+        return found
 
     def _words_for_relations(self, pool: Pool, tail: str) -> _Words:
         pools, counts = self._pools, self._counts.of(RELATIONS, ANY)
@@ -262,9 +292,10 @@ def _words(
     by_term = {entry[2]: entry for entry in entries}
     every = tuple(by_term.values())
     keys = keys or {term: term for term in by_term}
+    terms = {key: term for term, key in keys.items()}
     factors = {term: (factors or {}).get(keys[term], 1) for term in by_term}
     usual = _table(by_term, {term: counts.get(keys[term], 0) * factor for term, factor in factors.items()})
-    return _Words(by_term=by_term, usual=usual or every, every=every, keys=keys, factors=factors)
+    return _Words(by_term=by_term, usual=usual or every, every=every, keys=keys, terms=terms, factors=factors)
 
 
 def _place(words: _Words, counts: Mapping[str, float]) -> Place | None:
@@ -277,8 +308,8 @@ def _place(words: _Words, counts: Mapping[str, float]) -> Place | None:
     return Place(close=close, usual=words.usual, every=words.every, general=general)
 
 
-def _table(by_term: Mapping[str, Entry], weights: Mapping[str, float]) -> Sequence[Entry]:
-    """TABLE entries, each as often as its weight has it, from the likeliest on; none where nothing has weight."""
+def _table(by_term: Mapping[str, Entry], weights: Mapping[str, float], size: int = TABLE) -> Sequence[Entry]:
+    """`size` entries, each as often as its weight has it, from the likeliest on; none where nothing has weight."""
     total = sum(weights.values())
     if not total:
         return ()
@@ -286,7 +317,7 @@ def _table(by_term: Mapping[str, Entry], weights: Mapping[str, float]) -> Sequen
     reached = 0.0
     for term, weight in sorted(weights.items(), key=lambda pair: (-pair[1], pair[0])):
         reached += weight
-        table.extend([by_term[term]] * (round(reached / total * TABLE) - len(table)))
+        table.extend([by_term[term]] * (round(reached / total * size) - len(table)))
     return tuple(table)
 
 

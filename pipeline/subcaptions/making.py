@@ -18,7 +18,15 @@ from pipeline.lexicons.loading import Lexicons
 from pipeline.schema import Caption, Edit, Negative, SceneGraph, Subcaption
 from pipeline.subcaptions.likely import likely_of
 from pipeline.subcaptions.positives import Draft, draft_positive
-from pipeline.subcaptions.replacements import Plan, draw, draw_likely, draw_near, draw_numbers, offered
+from pipeline.subcaptions.replacements import (
+    Plan,
+    draw,
+    draw_likely,
+    draw_near,
+    draw_numbers,
+    offered,
+    reserve,
+)
 from pipeline.subcaptions.views import make_views
 
 Hardness = Literal["random", "near", "mixed"]
@@ -73,8 +81,9 @@ def make_subcaption(
         drafted = draft_positive(text, graph, lexicons, near=options.hardness != "random", likely=likely)
         positive = drafted.positive
         negatives = _negatives(drafted, text.lower(), options, caption.key)
-        if not negatives and likely is not None:  # nothing likely fits: better an unlikely one than none
-            even = dataclasses.replace(options, draw="even", num_negatives=min(options.num_negatives, 1))
+        if not negatives and likely is not None and options.num_negatives:
+            # nothing likely fits: better an unlikely one than none
+            even = dataclasses.replace(options, draw="even", num_negatives=1)
             negatives = _negatives(drafted, text.lower(), even, caption.key)
         if options.num_negatives and not negatives:
             status = schema.NO_NEGATIVE
@@ -96,9 +105,12 @@ def _negatives(drafted: Draft, caption: str, options: SubcaptionOptions, key: st
     articles = "a" in positive and _ARTICLE.search(positive) is not None
     near = hardness == "near"
     replace, repeats = (_replace, 0) if options.draw == "even" else (_replace_plausibly, 0)
+    spare: list[Plan] = []
     if options.draw != "even":
-        plans = offered(plans, numbers)
-    while len(negatives) < wanted and plans:
+        plans, spare = offered(plans, numbers), reserve(plans)
+    while len(negatives) < wanted and (plans or (spare and not negatives)):
+        if not plans:
+            plans, spare = spare, []
         plan = plans[next(numbers) % len(plans)]
         if hardness == "mixed":
             near = next(numbers) % 2 == 0

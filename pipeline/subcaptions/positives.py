@@ -211,7 +211,7 @@ class _Drafting:
             if self._is_person(lemma.rpartition(" ")[2]):
                 slot.place = likely.person_place(link, key, form)
                 if not likely.people(link, form) & ~self._ruled_out:
-                    slot.share = 0.0  # "people" rules out everybody: they stay
+                    slot.share, slot.stays = 0.0, True  # "people" rules out everybody
             else:
                 slot.place = likely.object_place(link, key, likely.kind_of(lemma), form)
             slot.alone = relation is not None and self._alone(link, relation)
@@ -266,8 +266,7 @@ class _Drafting:
         slot = Slot(start, text, pool, near=near, place=None, before=before, tail=tail)
         if (likely := self._likely) is not None:
             kinds = likely.kind_of(first.lemma), likely.kind_of(second.lemma)
-            slot.place = likely.relation_place(pool, tail, *kinds)
-            slot.seen = likely.relations_with(second.lemma.rpartition(" ")[2])
+            slot.place = likely.relation_place(pool, tail, *kinds, second.lemma.rpartition(" ")[2])
             if slot.place is not None and slot.place.close:  # captions have others between such things
                 slot.share = likely.share(RELATIONS, relation_key(relation))
             else:
@@ -356,6 +355,8 @@ class _Drafting:
             excluded |= excluded_by_relation(relations, relation.lemma, relation.text, relation.tag)
         if chosen.lemma.partition(" ")[0] in POSTURES and not self._is_body(first):
             excluded |= self._pools.postures
+        if self._likely is not None and (self._is_body(first) or first.lemma in PEOPLE):
+            excluded |= self._pools.may_be_done
         if chosen.tag[:1] != "V":
             excluded |= relations.excluded(f"{chosen.lemma} {second.lemma.rpartition(' ')[2]}")
         return excluded

@@ -10,15 +10,12 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Final
 
-from pipeline.lexicons.pairs import BARE
 from pipeline.schema import Kind
 from pipeline.subcaptions.likely import RARE, SHARES, Place
 from pipeline.subcaptions.term_pools import LOWER, UPPER, Bands, Entry, Pool, case_of
 
 _FREE_DRAWS: Final = 12
 """Draws before the remaining terms are walked through in order."""
-_STRICT_DRAWS: Final = 4
-"""The last of them, which need not be seen beside the noun."""
 _UNPACK: Final = struct.Struct("<42I").unpack
 """168 bytes: what one round of SHAKE-128 gives."""
 
@@ -50,9 +47,9 @@ class Slot:
         "place",
         "plain",
         "pool",
-        "seen",
         "share",
         "start",
+        "stays",
         "tail",
     )
 
@@ -83,8 +80,8 @@ class Slot:
         """How often plausible draws replace it, 0 to 1."""
         self.alone = alone
         """Whether plausible draws may replace it and leave the other nouns: what it says is then false, too."""
-        self.seen: frozenset[str] = frozenset()
-        """Relations that captions have with the noun behind: those are drawn first."""
+        self.stays = False
+        """Whether plausible draws have nothing for it."""
         self.before = before
         """What stays before the term ("to " of an infinitive)."""
         self.tail = tail
@@ -135,7 +132,17 @@ class Plan:
     def allows(self, entry: Entry, caption: str) -> bool:
         """Whether an entry may stand in a slot: not excluded, not used before, nothing the caption says."""
         row, word, term, _ = entry
-        return not (self.excluded >> row & 1 or row in self.used or word in caption or term in caption)
+        return not (
+            self.excluded >> row & 1 or row in self.used or _says(caption, word) or _says(caption, term)
+        )
+
+
+def _says(caption: str, word: str) -> bool:
+    """Whether a caption has a word or one that begins with it: "a woman" does not say "man"."""
+    at = caption.find(word)
+    while at > 0 and caption[at - 1].isalpha():
+        at = caption.find(word, at + 1)
+    return at >= 0
 
 
 def offered(plans: list[Plan], numbers: Iterator[int]) -> list[Plan]:
@@ -160,6 +167,11 @@ def offered(plans: list[Plan], numbers: Iterator[int]) -> list[Plan]:
     return found
 
 
+def reserve(plans: list[Plan]) -> list[Plan]:
+    """What is replaced where nothing of what was offered can be: whatever does not have to stay."""
+    return [plan.only(slots) for plan in plans if (slots := [slot for slot in plan.slots if not slot.stays])]
+
+
 def draw(slot: Slot, plan: Plan, numbers: Iterator[int], caption: str, *, band: int) -> Entry | None:
     """An entry that fits the slot, from this band if the pool keeps bands; None where none is left.
 
@@ -181,21 +193,15 @@ def draw_likely(slot: Slot, plan: Plan, numbers: Iterator[int], caption: str) ->
     if place is not None:
         share = next(numbers) & SHARES  # drawn once: else what is refused would end among the rare ones
         for draws in (share, share if share < RARE else RARE):
-            for left in range(_FREE_DRAWS, 0, -1):
+            for _ in range(_FREE_DRAWS):
                 entry = place.draw(next(numbers) & ~SHARES | draws)
-                if plan.allows(entry, caption) and (
-                    left < _STRICT_DRAWS or not slot.seen or _is_seen(entry, slot)
-                ):
+                if plan.allows(entry, caption):
                     return entry
         for entry in place.walk(next(numbers)):
             if plan.allows(entry, caption):
                 return entry
         return None
     return draw(slot, plan, numbers, caption, band=next(numbers) % len(slot.bands))
-
-
-def _is_seen(entry: Entry, slot: Slot) -> bool:
-    return entry[2] in slot.seen or entry[1] + slot.tail in slot.seen or BARE + entry[2] in slot.seen
 
 
 def draw_near(slot: Slot, plan: Plan, numbers: Iterator[int], caption: str) -> Entry | None:

@@ -28,6 +28,7 @@ MIN_PHRASES: Final = 25
 USUAL_PREPOSITIONS: Final = WordLists.beside(__file__).word_set("usual_prepositions.txt")
 POSTURES: Final = frozenset(WordLists.beside(inflection.__file__).sections("motions.txt")["posture"])
 OF_ANYBODY: Final = WordLists.beside(__file__).word_set("of_anybody.txt")
+MAY_BE_DONE: Final = frozenset(WordLists.beside(__file__).words("may_be_done.txt"))
 OF_NOBODY: Final = WordLists.beside(__file__).word_set("of_nobody.txt")
 MAX_KEPT: Final = 20_000
 """Originals whose place a pool remembers."""
@@ -155,6 +156,8 @@ class Pools:
     """Attributes that are colours, as bits."""
     postures: int
     """Relations that say how a body rests, as bits: a cup that sits on a table stands there, too."""
+    may_be_done: int
+    """Relations that leave most others true, as bits: whoever hits a ball may look at it."""
     prepositions: Pool
     """Prepositions, and as often verbs: where a caption has a bare preposition, "the relational verb is missing and
     another is chosen" (CleanerCLIP)."""
@@ -185,6 +188,7 @@ def pools_of(lexicons: Lexicons) -> Pools:
         postures=sum(
             1 << row for row, term in enumerate(relations.terms) if term.term.partition(" ")[0] in POSTURES
         ),
+        may_be_done=_rows_of(relations, MAY_BE_DONE),
         objects=(_pool(lexicons.objects, SINGULAR), _pool(lexicons.objects, PLURAL)),
         attributes=_pool(lexicons.attributes, BASE),
         verbs=tuple(_pool(relations, form, verbs) for form in range(5)),

@@ -51,15 +51,15 @@ def test_negatives_that_todays_code_makes_are_false_and_well_formed(made: list[S
     judged = still_made(made)
     gone = [(row["positive"], row["negative"]) for row in JUDGED if row not in judged]
     unread = f"read what is made in the stead of these, and judge it: {gone}"
-    assert sum(row["false"] for row in judged) >= 0.94 * len(JUDGED), unread
-    assert sum(row["well_formed"] for row in judged) >= 0.94 * len(JUDGED), unread
-    assert sum(row["plausible"] for row in judged) >= 0.33 * len(JUDGED), unread
+    assert sum(row["false"] for row in judged) >= 0.93 * len(JUDGED), unread
+    assert sum(row["well_formed"] for row in judged) >= 0.96 * len(JUDGED), unread
+    assert sum(row["plausible"] for row in judged) >= 0.51 * len(JUDGED), unread
 
 
 def test_every_kind_was_judged() -> None:
     assert len(JUDGED) == len({row["key"] for row in JUDGED}) == 300
     assert all(
-        sum(row["kind"] == kind for row in JUDGED) >= 40 for kind in ("attribute", "relation", "object")
+        sum(row["kind"] == kind for row in JUDGED) >= 30 for kind in ("attribute", "relation", "object")
     )
 
 
