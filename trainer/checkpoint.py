@@ -8,8 +8,10 @@ architectures.
 
 import argparse
 import hashlib
+import io
 import json
 import pickle  # noqa: TID251  # for the exception's name alone
+import pickletools
 import struct
 import warnings
 import zipfile
@@ -47,6 +49,8 @@ TYPES = (
 """Of weights."""
 _TYPE_NAMES = [str(kind).removeprefix("torch.") for kind in TYPES]
 
+MAX_PICKLE_BYTES = 1_000_000
+"""Read of a refused pickle, to say what it would have imported."""
 MAX_UNPACKED_BYTES = 64 * 2**20
 """That an archive may be larger inside than as a file: torch packs code, never tensors."""
 
@@ -204,7 +208,7 @@ def load_plain(path: Path) -> Any:
             warnings.simplefilter("ignore")  # torch's own on old formats
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        named = str(error).partition("GLOBAL ")[2].split(" ")[0]
+        named = str(error).partition("GLOBAL ")[2].split(" ")[0] or ", ".join(_globals_of(path)[:3])
         what = f" (it asks for {named})" if named else ""
         raise UserError(
             f"{path} is refused{what}: it holds more than tensors and plain types, and nothing is ever unpickled; "
@@ -216,6 +220,25 @@ def load_plain(path: Path) -> Any:
                 f"{path} is a TorchScript archive, which runs code: save its state_dict instead"
             ) from None
         raise UserError(f"{path} is no checkpoint that can be read: {first_line(error)}") from None
+
+
+def _globals_of(path: Path) -> list[str]:
+    """What the beginning of a pickle would import, read as data: torch names it for its own archives alone."""
+    with path.open("rb") as file:
+        stream = io.BytesIO(file.read(MAX_PICKLE_BYTES))
+    found: list[str] = []
+    texts: list[str] = []
+    try:
+        for opcode, argument, _ in pickletools.genops(stream):
+            if opcode.name == "GLOBAL":
+                found.append(str(argument).replace(" ", "."))
+            elif opcode.name == "STACK_GLOBAL":
+                found.append(".".join(texts[-2:]))
+            elif isinstance(argument, str):
+                texts.append(argument)
+    except Exception:  # damaged in whatever way: what was read until there is told
+        return found
+    return found
 
 
 def _refuse_bombs(path: Path) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import pickle  # noqa: TID251
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,15 @@ def test_a_hostile_pickle_is_refused_and_never_run(tmp_path: Path, zipped: bool)
     content = {"state_dict": dict(WEIGHTS), "extra": Hostile(proof)}
     torch.save(content, tmp_path / "evil.pt", _use_new_zipfile_serialization=zipped)
     with pytest.raises(UserError, match=r"evil\.pt is refused.*mkdir"):
+        read_weights(tmp_path / "evil.pt")
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_a_plain_pickle_is_refused_with_what_it_would_run(tmp_path: Path, protocol: int) -> None:
+    proof = tmp_path / "proof"
+    (tmp_path / "evil.pt").write_bytes(pickle.dumps({"state_dict": Hostile(proof)}, protocol))
+    with pytest.raises(UserError, match=r"evil\.pt is refused \(it asks for .*mkdir"):
         read_weights(tmp_path / "evil.pt")
     assert not proof.exists()
 
