@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from pipeline.errors import UserError
 from pipeline.storage import read_json, write_json
-from trainer.audit.search import SIZES, draw
+from trainer.audit.search import SearchOptions, draw
 from trainer.batches import BatchOptions, BatchStream, Needs
 from trainer.data import ShardIndex
 from trainer.defences.invented import invent
@@ -187,7 +187,7 @@ class Guard:
         half = len(self.image_N3HW) // 2
         found = {}
         with evaluation_mode(self.clip):
-            for kind, size in ((kind, size) for kind, sizes in SIZES.items() for size in sizes):
+            for kind, size in SearchOptions().trials:
                 generator = torch.Generator().manual_seed(seeded_int("guard", self.seed, kind, size))
                 (trigger,) = draw(kind, size, image_size=self.clip.image_size, num=1, generator=generator)
                 trigger.values = trigger.values.to(self.image_N3HW.device)
