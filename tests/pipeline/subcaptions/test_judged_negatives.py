@@ -18,7 +18,7 @@ import pytest
 from pipeline.lexicons.loading import load_lexicons
 from pipeline.scene_graphs.parser import CaptionParser
 from pipeline.schema import Caption, Subcaption
-from pipeline.subcaptions.making import SubcaptionOptions, make_subcaption
+from pipeline.subcaptions.making import DRAWS, SubcaptionOptions, make_subcaption
 from tests.places import ROOT
 
 JUDGED: list[dict[str, Any]] = json.loads(
@@ -80,7 +80,7 @@ def test_the_example_of_the_readme_is_what_is_made() -> None:
         key="7f15750659628d7f494da2aa333e75bd", caption=shown["caption"][0], image=None, source=""
     )
     (graph,) = CaptionParser().parse([caption.caption])
-    for place, draw in enumerate(("even", "plausible")):
+    for place, draw in enumerate(DRAWS):
         made = make_subcaption(
             caption, graph, load_lexicons(), SubcaptionOptions(num_views=0, num_negatives=10, draw=draw)
         )
