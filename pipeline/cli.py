@@ -40,8 +40,11 @@ COMMANDS = {
         "pipeline.commands.demo_data:demo_data", "Drawn scenes with captions: a small world to try."
     ),
 }
-NEEDED = ("nltk", "wordfreq", "lemminflect", "openai")
-"""What the extra `lexicons` installs."""
+EXTRAS = {name: "lexicons" for name in ("nltk", "wordfreq", "lemminflect", "openai")} | {
+    "sklearn": "audit",
+    "ray": "ray",
+}
+"""Which extra installs a package that some commands need."""
 app = lazy_app("Captions to counterfactual training data, offline.", COMMANDS)
 
 
@@ -57,7 +60,7 @@ def _version(
 def main() -> None:
     """The console entry point."""
     limit_threads()  # before a command imports numpy
-    run(app, "pipeline", extra="lexicons", needed=NEEDED)
+    run(app, "pipeline", extras=EXTRAS)
 
 
 if __name__ == "__main__":

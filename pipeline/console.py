@@ -311,11 +311,11 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     raise _Terminated
 
 
-def run(app: typer.Typer, program: str, *, extra: str, needed: Collection[str]) -> None:
+def run(app: typer.Typer, program: str, *, extras: Mapping[str, str]) -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated.
 
-    `program` is what its command is called: also as `cleanerclip-PROGRAM`, and as `python -m PROGRAM`. `needed` are
-    the packages that the `extra` of the distribution installs; one that is absent is said in a line.
+    `program` is what its command is called: also as `cleanerclip-PROGRAM`, and as `python -m PROGRAM`. `extras` says
+    of packages which extra of the distribution installs them; one that is absent is said in a line.
     """
     program = _called(program)
     signal.signal(signal.SIGTERM, _terminate)
@@ -331,9 +331,10 @@ def run(app: typer.Typer, program: str, *, extra: str, needed: Collection[str]) 
     except OSError as error:
         _fail(program, str(error), 1)
     except ModuleNotFoundError as error:
-        if error.name not in needed:
+        package = (error.name or "").partition(".")[0]
+        if package not in extras:
             raise
-        _fail(program, f"{error.name} is not installed: pip install 'cleanerclip[{extra}]'", 1)
+        _fail(program, f"{package} is not installed: pip install 'cleanerclip[{extras[package]}]'", 1)
     if code == INTERRUPTED:
         _fail(program, f"interrupted; {_KEPT}", INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)

@@ -42,6 +42,7 @@ figure img { max-width: 100%; height: auto; }
 @media (prefers-color-scheme: dark) { figure svg, .dot { filter: invert(0.92) hue-rotate(180deg); } }
 @media (max-width: 40rem) { table { font-size: 0.8rem; } th, td { padding: 0.25rem 0.35rem; }
   th:first-child, td:first-child { min-width: 5.5rem; } h1 { font-size: 1.3rem; }
+  .measures td { white-space: normal; }
   .picture { overflow-x: auto; } .picture img { max-width: 40rem; } figcaption { position: sticky; left: 0; } }
 @media print { figure svg, .dot { filter: none; } body { max-width: none; font-size: 11pt; }
   figure, tr, article { break-inside: avoid; } h2 { break-after: avoid; }

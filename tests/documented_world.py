@@ -59,6 +59,7 @@ def _captions(folder: Path) -> None:
     (folder / "photos").mkdir()
     (folder / "photos/a.png").write_bytes(image_bytes())
     (folder / "train.tsv").write_text(f"caption\tphoto\n{CAPTIONS[0]}\ta.png\n")
+    (folder / "train.csv").write_text(f'image,caption\nphotos/a.png,"{CAPTIONS[0]}"\n')
     (folder / "laion").mkdir()
     for name in ("laion/a.parquet", "more.parquet"):
         pq.write_table(
@@ -111,7 +112,7 @@ def _labelled(path: Path) -> None:
 
 def _class_folders(folder: Path) -> None:
     """An ImageFolder, and CleanCLIP's ImageNet."""
-    for place in (folder / "imagenet/val", folder / "ImageNet1K/validation"):
+    for place in (folder / "imagenet/val", folder / "DATA/imagenet/val", folder / "ImageNet1K/validation"):
         for name in CLASSES:
             (place / name).mkdir(parents=True)
             (place / name / "0.png").write_bytes(image_bytes())

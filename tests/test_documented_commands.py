@@ -30,7 +30,7 @@ from trainer import cli as trainer_cli
 
 CLIS = {"pipeline": pipeline_cli, "trainer": trainer_cli}
 PAGES = (
-    "README.md", "docs/index.md", "docs/my-captions.md", "docs/my-lexicons.md", "docs/queries.md",
+    "README.md", "docs/index.md", "docs/install.md", "docs/my-captions.md", "docs/my-lexicons.md", "docs/queries.md",
     "docs/my-checkpoint.md", "docs/my-trigger.md", "docs/audit.md", "docs/training.md", "docs/reproduce.md",
     "docs/many-machines.md", "docs/findings.md", "docs/benchmarks.md", "docs/commands.md",
 )  # fmt: skip
@@ -44,8 +44,10 @@ SMALLER = (
     (r"--model (?:RN50-quickgelu|RN50|ViT-B-32)\b", "--model cleanerclip-tiny-32"),
     (r"--activation quickgelu", "--activation gelu"),
     (r"--model cleanerclip-rn-64", "--model cleanerclip-tiny-32"),
-    (r"--data imagenet --(?:split val --)?root DATA", "--data imagenet.json"),
-    (r"--data (?:caltech101|cifar10|flickr8k) --root sets", "--data imagenet.json"),
+    (r"trainer/demo_victim/victim\.safetensors", "suspect.safetensors"),
+    (r"--model hf-hub:\S+", "--model cleanerclip-tiny-32 --checkpoint openai.safetensors"),
+    (r"--manifest imagenet1k", "--manifest imagenet.json"),
+    (r"--data (?:caltech101|cifar10|flickr8k|cifar10-full) --root (?:sets|DATA)", "--data imagenet.json"),
     (r"(?<=data check )caltech101 --root sets", "world/manifest.json --root world"),
     (r"--image-root /data/photos", "--image-root photos"),
     (r"(?<=pipeline augment-captions )(.*)--workers \d+", r"\1--workers 1"),
@@ -75,14 +77,19 @@ SMALLER = (
 NOT_RUN = {
     r"^make |^\.venv/bin/python -m pytest|^python -m benchmarks": "targets and modules are looked up below",
     r"^pip ": "extras are looked up below",
-    r"^export |^ray |^docker ": "not this project's program",
+    r"^export |^ray |^docker |^img2dataset |^python -c \"import torchvision": "not this project's program",
     r"pipeline build-lexicons": "WordNet is not part of the package: tests/pipeline/lexicons/test_building.py",
     r"--engine ray": "tests/pipeline/test_ray_engine.py",
     r"^trainer bench|^trainer report narrow": "victims take hours: tests/trainer/bench/test_bench.py",
     r"pipeline audit-negatives": "needs captions by the hundred: tests/pipeline/looking/test_audit.py",
 }
 """By a pattern of the line: why, and which test runs it."""
-COMMAND = re.compile(r"^(?:pipeline|trainer|make|pip|python|torchrun|ray|export|docker|\.venv/bin/\S+) \S")
+COMMAND = re.compile(
+    r"^(?:pipeline|trainer|make|pip|python|torchrun|ray|export|docker|img2dataset|\.venv/bin/\S+) \S"
+)
+WALKS = "docs/walks.md"
+"""It has a test of its own: tests/test_walks.py."""
+ALL_PAGES = ("README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))))
 
 
 def commands(page: str) -> list[str]:
@@ -184,9 +191,36 @@ def test_every_reason_is_needed_and_names_a_test_that_is_there() -> None:
 
 
 def test_every_page_with_commands_is_among_them() -> None:
-    pages = [f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))]
-    with_commands = {page for page in ["README.md", *pages] if any(map(ours, commands(page)))}
-    assert with_commands == {*PAGES, "docs/walks.md"}  # its own test: tests/test_walks.py
+    assert {page for page in ALL_PAGES if any(map(ours, commands(page)))} == {*PAGES, WALKS}
+
+
+@pytest.mark.parametrize("page", ALL_PAGES)
+def test_a_block_without_a_language_holds_commands_alone(page: str) -> None:
+    """So no command is overlooked: what is shown beside them is marked as text, Python or JSON."""
+    text = (ROOT / page).read_text("utf-8")
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    plain = "".join(f"```\n{block}```\n" for language, block in blocks if not language)
+    assert [line for line in code_lines(plain) if line.strip() and not COMMAND.match(line)] == []
+    assert {language for language, _ in blocks} <= {"", "text", "python", "json"}
+
+
+def counts() -> dict[str, int]:
+    """What docs/benchmarks.md tells of the documents' commands, each line counted once."""
+    lines = {line for page in (*PAGES, *ALL_PAGES) if page != WALKS for line in commands(page)}
+    left = [line for line in lines if reason(line) is not None]
+    ran = [line for line in lines if reason(line) is None]
+    assert all(map(ours, ran)), [line for line in ran if not ours(line)]
+    walked = {line for line in commands(WALKS)} - lines
+    texts = [(ROOT / page).read_text("utf-8") for page in ALL_PAGES]
+    found = {"run": len(ran), "walked": len(walked), "not run": len(left)}
+    found["Python"] = sum(len(re.findall(r"^```python\n", text, re.MULTILINE)) for text in texts)
+    return found | {"all": len(lines) + len(walked)}
+
+
+def test_each_command_is_run_or_has_a_reason() -> None:
+    found = counts()
+    assert found["run"] + found["walked"] + found["not run"] == found["all"]
+    assert found["not run"] < found["all"] / 4
 
 
 def ours(line: str) -> bool:
@@ -209,10 +243,10 @@ def test_targets_and_extras_are_there() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["README.md", "docs/api.md"])
-def test_the_python_of_the_pages_runs(world: Path, page: str, tmp_path: Path) -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text("utf-8"), re.M | re.S)
-    assert blocks
+def test_the_python_of_the_pages_runs(world: Path) -> None:
+    texts = [(ROOT / page).read_text("utf-8") for page in ALL_PAGES]
+    blocks = [block for text in texts for block in re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)]
+    assert len(blocks) > 2
     for block in blocks:
         done = subprocess.run(
             [sys.executable, "-c", block],

@@ -1,12 +1,19 @@
 """What people expect of a command: names, --quiet, completion, NO_COLOR, one line for what is not installed."""
 
+import ast
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from pipeline import cli as pipeline_cli
+from tests.places import ROOT
+from trainer import cli as trainer_cli
 
 
 def run(
@@ -46,6 +53,73 @@ def test_a_lexicon_is_built_without_nltk_in_one_line(tmp_path: Path) -> None:
         "pipeline", "build-lexicons", "--out", str(tmp_path), "--size", "10", absent=("nltk",)
     )
     assert (code, error) == (1, "pipeline: nltk is not installed: pip install 'cleanerclip[lexicons]'\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "absent", "extra"),
+    [
+        ("trainer report a.json b.json --out c.html", "matplotlib", "report"),
+        ("trainer audit --checkpoint a.pt --data b.tar --out c.html", "matplotlib", "report"),
+        ("trainer inspect a.pt", "torch", "trainer"),
+        ("trainer inspect a.safetensors", "safetensors", "trainer"),
+        ("trainer evaluate --checkpoint a.pt --data b.tar", "open_clip", "trainer"),
+    ],
+)
+def test_what_is_not_installed_is_one_line_before_anything_is_done(
+    line: str, absent: str, extra: str
+) -> None:
+    code, out, error = run(*line.split(), absent=(absent,))
+    program = line.split(maxsplit=1)[0]
+    expected = f"{program}: {absent} is not installed: pip install 'cleanerclip[{extra}]'\n"
+    assert (code, out, error) == (1, "", expected)
+
+
+def test_scikit_learn_is_asked_for_by_name() -> None:
+    code, out, error = run("pipeline", "audit-negatives", "cf", absent=("sklearn",))
+    expected = "pipeline: audit-negatives needs scikit-learn: pip install 'cleanerclip[audit]'\n"
+    assert (code, out, error) == (1, "", expected)
+
+
+def test_ray_is_asked_for_by_name(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("a black dog\thttp://x/1\n")
+    line = ("augment-captions", str(tmp_path / "a.tsv"), "--out", str(tmp_path / "o"), "--engine", "ray")
+    code, _, error = run("pipeline", *line, absent=("ray",))
+    assert code == 1
+    assert error.splitlines()[-1] == "pipeline: --engine ray needs ray: pip install 'cleanerclip[ray]'"
+
+
+HANDLED = {"fsspec": "remote", "transformers": "model", "tensorboard": "log_places", "wandb": "log_places"}
+"""Packages whose absence a module tells in words of its own; tests beside that module hold them."""
+OTHERWISE = {"SceneGraphParser": "sng_parser", "open_clip_torch": "open_clip", "scikit_learn": "sklearn"}
+"""Packages that are not called as their distribution is."""
+COME_ALONG = {"thinc", "numpy", "click", "timm", "huggingface_hub"}
+"""Of spaCy, typer and open_clip."""
+
+
+def test_every_package_that_is_imported_is_installed_or_told() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    names = [re.split(r"[^\w.-]", line)[0].replace("-", "_") for line in project["dependencies"]]
+    core = {OTHERWISE.get(name, name) for name in names} | {"PIL", *COME_ALONG, *sys.stdlib_module_names}
+    told = {"pipeline": {*pipeline_cli.EXTRAS}, "trainer": {*pipeline_cli.EXTRAS, *trainer_cli.EXTRAS}}
+    found = set()
+    for half, extras in told.items():
+        for path in (ROOT / half).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                imported = [each.name for each in node.names] if isinstance(node, ast.Import) else []
+                imported += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+                packages = {name.partition(".")[0] for name in imported} - core - {"pipeline", "trainer"}
+                found |= packages
+                unknown = packages - extras - {*HANDLED}
+                assert unknown == set(), f"{path.relative_to(ROOT)}: nobody says what installs {unknown}"
+    assert {"torch", "sklearn", "nltk", "matplotlib"} <= found
+
+
+def test_the_extras_that_are_named_install_what_they_are_named_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    for package, extra in (pipeline_cli.EXTRAS | trainer_cli.EXTRAS).items():
+        lines = project["optional-dependencies"][extra]
+        names = {re.split(r"[^\w.-]", line)[0].replace("-", "_") for line in lines}
+        assert package in {OTHERWISE.get(name, name) for name in names}
 
 
 def test_data_sets_are_listed_in_a_pipeline_only_install() -> None:

@@ -21,7 +21,9 @@ WALKS = {
 
 def test_there_are_three_of_at_most_ten_commands() -> None:
     assert len(WALKS) == 3
-    assert all(1 < len(lines) <= 10 for lines in WALKS.values())
+    before = code_lines(PAGE.partition("\n## ")[0])
+    assert before == ["pip install '.[trainer,report]'"]
+    assert all(1 < len(before + lines) <= 10 for lines in WALKS.values())
 
 
 @pytest.mark.slow
@@ -48,3 +50,4 @@ def test_a_walk(
     card = (tmp_path / "defended/README.md").read_text("utf-8")
     assert "defended with anchored" in card
     assert "banana" in card
+    assert any(verdict in card for verdict in ("evidence found |", "not calibrated |"))

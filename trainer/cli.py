@@ -54,8 +54,9 @@ COMMANDS = {
 }
 app = lazy_app("Fine-tune a CLIP that may carry a backdoor, and measure what is left of it.", COMMANDS)
 
-NEEDED = ("torch", "torchvision", "open_clip", "safetensors", "webdataset", "numpy")
-"""What the extra `trainer` installs."""
+OF_TRAINER = ("torch", "torchvision", "open_clip", "safetensors", "webdataset", "numpy")
+EXTRAS = {name: "trainer" for name in OF_TRAINER} | {"matplotlib": "report"}
+"""Which extra installs a package that some commands need."""
 
 
 @app.callback(invoke_without_command=True)
@@ -71,7 +72,7 @@ def main() -> None:
     """The console entry point."""
     # Idle threads sleep instead of spinning, which makes a step on two busy cores several times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
-    run(app, "trainer", extra="trainer", needed=NEEDED)
+    run(app, "trainer", extras=EXTRAS)
 
 
 if __name__ == "__main__":

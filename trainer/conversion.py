@@ -24,6 +24,8 @@ OPENAI_FILE: Final = "openai_model.pt"
 OPENAI_HEAD: Final = 64
 """The width of every head there: its file does not say how many there are."""
 CARD: Final = "README.md"
+AUDITS: Final = ("audit-before.json", "audit-after.json")
+"""What `trainer defend --audit` writes into a run's folder."""
 
 
 def convert(clip: ClipModel, to: Target, out: Path, *, card: str) -> list[str]:
@@ -130,13 +132,17 @@ def _write_hugging_face(clip: ClipModel, out: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------ the model card
-def model_card(clip: ClipModel, source: Path, *, evaluations: Sequence[Path] = ()) -> str:
+def model_card(
+    clip: ClipModel, source: Path, *, evaluations: Sequence[Path] = (), audits: Sequence[Path] = ()
+) -> str:
     """What is known of the model, as a README.md with the fields that model hubs read.
 
-    From the options of the run in `source`, where it is one, and from what `trainer evaluate --json` wrote.
+    From the options of the run in `source`, where it is one, and the audits that `trainer defend --audit` left there;
+    from what `trainer evaluate --json` and `trainer audit --json` wrote.
     """
     run = _options_of(source)
     measured = [_evaluation(path) for path in evaluations]
+    audited = [_audit(path) for path in [*_audits_of(source), *audits]]
     lines = ["---", "library_name: open_clip", "pipeline_tag: zero-shot-image-classification"]
     lines += [
         "tags: [clip, backdoor, cleanerclip]",
@@ -161,6 +167,7 @@ def model_card(clip: ClipModel, source: Path, *, evaluations: Sequence[Path] = (
     lines += ["", "## What was measured", ""]
     lines += _measured(measured) or ["Nothing that was given to `trainer convert`: what its accuracy is, and whether"
                                      " a backdoor is left, is not known here."]  # fmt: skip
+    lines += _audited(audited)
     lines += ["", "A low attack success rate for one trigger says nothing of another.", ""]
     return "\n".join(lines)
 
@@ -206,6 +213,41 @@ def _evaluation(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or "ba1" not in content:
         raise UserError(f"{path} is no result of `trainer evaluate --json`: it holds no ba1")
     return content
+
+
+def _audits_of(source: Path) -> list[Path]:
+    """What `trainer defend --audit` left in the folder of a run, as it came first."""
+    return [path for name in AUDITS if (path := source / name).is_file()]
+
+
+def _audit(path: Path) -> dict[str, Any]:
+    content = read_json(path)
+    if not isinstance(content, dict) or not isinstance(content.get("verdict"), str):
+        raise UserError(f"{path} is no result of `trainer audit --json`: it holds no verdict")
+    return content
+
+
+def _audited(audits: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What searches for unknown triggers said, of these weights and of those before."""
+    if not audits:
+        return []
+    lines = [
+        "",
+        '`trainer audit`, which searches triggers that nobody told it; "no evidence found" is no proof:',
+        "",
+        "| answer | score | evidence from | clean models | images | weights |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for each in audits:
+        score, least = (
+            f"{each[name]:.1f}" if isinstance(each.get(name), int | float) else ""
+            for name in ("score", "threshold")
+        )
+        lines.append(
+            f"| {each['verdict']} | {score} | {least} | {each.get('clean_models')} | {each.get('num_images')} | "
+            f"`{str(each.get('weights_sha256'))[:12]}` |"
+        )
+    return lines
 
 
 def _measured(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:

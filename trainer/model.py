@@ -428,6 +428,10 @@ def _build_tokenizer(name: str, config: Mapping[str, Any]) -> Callable[[list[str
                 tokenizer = _translated_tokenizer(text)
             else:
                 tokenizer = open_clip.get_tokenizer(name) if ":" in name else _named_tokenizer(name)
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f"the tokenizer of {name!r} needs {error.name}: pip install {error.name}"
+            ) from None
         except Exception as error:
             raise UserError(f"the tokenizer of {name!r} cannot be loaded: {first_line(error)}") from None
     size = text.get("vocab_size", OPENAI_VOCABULARY)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from pipeline.errors import UserError
 from pipeline.page import paragraph, table, write_page
+from trainer import __version__
 from trainer.evals.evaluation import TOP_K
 from trainer.figures import COLOURS, Drawing, figure, panels, picture
 from trainer.report import build_result, class_changes, read_evaluation, read_summary, sanity_line
@@ -49,7 +50,7 @@ def write_report_page(
             "the target. Percent, with 95 % intervals."
         ),
         panels("BA and ASR", _draw_measures(sides), f"Top 1 to 10; {_counts(old)}.", legend=_legend(sides)),
-        table(("", *sides), [*_measures(sides)]),
+        table(("", *sides), [*_measures(sides)], kind="measures"),
     ]
     if old.get("clean_model"):
         parts.append(paragraph(sanity_line(old["clean_model"])))
@@ -202,7 +203,9 @@ def _of_run(run: Path, summary: Mapping[str, Any]) -> list[str]:
         panel.grid(alpha=0.25)
         parts.append(figure("Loss", drawing, f"{steps[-1]['epoch']} epochs, {steps[-1]['step']} steps."))
     cost = {
-        name: str(summary[name])
+        name.replace("_", " "): f"{summary[name]:.4g}"
+        if isinstance(summary[name], float)
+        else str(summary[name])
         for name in ("steps", "epochs", "samples", "seconds", "seconds_per_step")
         if name in summary
     }
@@ -227,7 +230,8 @@ def _read_metrics(path: Path) -> list[dict[str, Any]]:
 def _provenance(
     sides: Mapping[str, Mapping[str, Any]], run: Path | None, summary: Mapping[str, Any] | None
 ) -> Sequence[tuple[str, str]]:
-    rows = [(f"weights sha256, {name}", str(side["weights_sha256"])) for name, side in sides.items()]
+    rows = [("page made by", f"cleanerclip {__version__}")]
+    rows += [(f"weights sha256, {name}", str(side["weights_sha256"])) for name, side in sides.items()]
     old = next(iter(sides.values()))
     for name in ("trigger_sha256", "images_sha256", "prompts_sha256"):
         if old.get(name):

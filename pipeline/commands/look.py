@@ -32,7 +32,10 @@ def query(
 def preview(
     folder: Annotated[Path, typer.Argument(help="The --out of augment-captions.")],
     out: Annotated[
-        Path | None, typer.Option("--out", help="HTML file.", show_default="FOLDER/preview.html")
+        Path | None,
+        typer.Option(
+            "--out", help="A page as .html, the same rows as .json.", show_default="FOLDER/preview.html"
+        ),
     ] = None,
     num: Annotated[int, typer.Option(help="Captions to show.")] = 40,
     seed: Annotated[int, typer.Option(help="Which captions are drawn.")] = 0,

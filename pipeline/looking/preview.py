@@ -1,9 +1,10 @@
-"""A static HTML page of sampled captions with graph, positive and negatives, to look at what was made.
+"""A static HTML page of sampled captions with graph, positive and negatives, to look at what was made; or JSON.
 
 One file, no script, nothing loaded from elsewhere; every text is escaped, since captions come from strangers.
 """
 
 import base64
+import hashlib
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
@@ -11,8 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError
-from pipeline.page import write_page
-from pipeline.storage import IMAGE_EXTENSIONS, read_table, read_tar
+from pipeline.page import paragraph, table, write_page
+from pipeline.storage import (
+    IMAGE_EXTENSIONS,
+    is_file,
+    read_bytes,
+    read_json,
+    read_table,
+    read_tar,
+    write_json,
+)
 
 MAX_IMAGE_BYTES = 300_000
 STYLE = """
@@ -32,28 +41,79 @@ del { color: var(--bad); } ins { color: var(--best); text-decoration: none; font
 
 
 def write_preview(folder: Path, out: Path, *, num: int = 40, seed: int = 0) -> int:
-    """Write a page of `num` rows of `folder`, drawn with `seed`, to `out`; returns how many there are."""
+    """Write a page of `num` rows of `folder`, drawn with `seed`, to `out`; returns how many there are.
+
+    `out` ends in .html, or in .json for the same rows as a list.
+    """
+    if out.suffix not in (".html", ".json"):
+        raise UserError(f"a preview is written as .html or .json, not {out.name!r}")
     parts = sorted((folder / "subcaptions").glob("*.parquet"))
     if not parts:
         raise UserError(f"{folder} holds no subcaptions; run `pipeline augment-captions` first")
     if num < 1:
         raise UserError(f"a preview of {num} captions: at least 1")
-    articles = []
+    articles: list[str] = []
+    records: list[dict[str, Any]] = []
     for part, numbers in _sample(parts, num, seed).items():
         rows = read_table(part).take(numbers).to_pylist()
         graphs = read_table(folder / "scene_graphs" / part.name).take(numbers).to_pylist()
+        if out.suffix == ".json":
+            of_graph = ("entities", "relations")
+            records += [
+                row | {name: graph[name] for name in of_graph}
+                for row, graph in zip(rows, graphs, strict=True)
+            ]
+            continue
         images = _images(folder / "shards" / part.with_suffix(".tar").name, {row["key"] for row in rows})
         articles += [
             "".join(_article(row, graph, images.get(row["key"])))
             for row, graph in zip(rows, graphs, strict=True)
         ]
+    if out.suffix == ".json":
+        write_json(out, records)
+        return len(records)
     told = (
         '<p>In the caption: <span class="entity">things</span>, <span class="attribute">attributes</span>, '
         '<span class="relation">relations</span>. In a negative: what was <del>taken out</del> and '
         "<ins>put in</ins>.</p>"
     )
-    write_page(out, f"{len(articles)} captions of {folder}", [told, *articles], style=STYLE)
+    parts_of_page = [told, *articles, *_provenance(folder, seed=seed)]
+    write_page(out, f"{len(articles)} captions of {folder}", parts_of_page, style=STYLE)
     return len(articles)
+
+
+def _provenance(folder: Path, *, seed: int) -> list[str]:
+    """What the folder was made with and of, as its manifest says; nothing where it is not finished."""
+    path = folder / "manifest.json"
+    if not is_file(path):
+        return ["<h2>Provenance</h2>", paragraph("The folder is not finished: it has no manifest yet.")]
+    manifest = read_json(path)
+    rows = manifest.get("rows", {})
+    facts = [
+        ("manifest sha256", hashlib.sha256(read_bytes(path)).hexdigest()),
+        ("made by", str(manifest.get("tool", ""))),
+        ("with", _words(manifest.get("versions", {}))),
+        *(
+            ("input", f"{each.get('path')}, sha256 {each.get('sha256')}")
+            for each in manifest.get("inputs", [])[:5]
+        ),
+        *((name.replace("_", " "), _words(told)) for name, told in manifest.get("stages", {}).items()),
+        ("rows", f"{rows.get('in')}, of which {rows.get('ok')} ok"),
+        ("these captions", f"drawn with seed {seed}"),
+    ]
+    more = len(manifest.get("inputs", [])) - 5
+    facts += [("and", f"{more} more inputs")] if more > 0 else []
+    return ["<h2>Provenance</h2>", table((), facts, kind="facts")]
+
+
+def _words(told: object) -> str:
+    """A record in words: `name value, name value`, what is in it in brackets."""
+    if not isinstance(told, Mapping):
+        return {True: "yes", False: "no"}[told] if isinstance(told, bool) else str(told)
+    return ", ".join(
+        f"{name} ({_words(value)})" if isinstance(value, Mapping) else f"{name} {value}"
+        for name, value in told.items()
+    )
 
 
 def _sample(parts: Sequence[Path], num: int, seed: int) -> dict[Path, list[int]]:

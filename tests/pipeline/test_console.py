@@ -73,7 +73,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     def call(*words: str) -> tuple[int | str | None, str, str]:
         monkeypatch.setattr("sys.argv", ["plain", *words])
         with pytest.raises(SystemExit) as stopped:
-            run(app, "plain", extra="none", needed=())
+            run(app, "plain", extras={})
         out, error = capsys.readouterr()
         return stopped.value.code, out, error
 
@@ -129,7 +129,7 @@ def run_with(function: Callable[..., Any], *words: str) -> None:
 
     before, sys.argv = sys.argv, ["command", *words]
     try:
-        run(_app(function), "command", extra="none", needed=())
+        run(_app(function), "command", extras={})
     finally:
         sys.argv = before
 

@@ -155,6 +155,20 @@ def test_the_card_says_what_was_done_and_measured(clip: ClipModel, tmp_path: Pat
     assert ("ab" * 32 in card, "/home/someone" in card) == (True, False)
     assert card.split("---")[1].count('"accuracy"') == 1  # the other weights' figures are not this model's
     (tmp_path / "x.json").write_text("{}")
+    assert "trainer audit" not in card
+    told = {"verdict": "no evidence found", "score": 1.234, "threshold": 4.0, "clean_models": 4}
+    told |= {"num_images": 192, "weights_sha256": clip.sha256}
+    (tmp_path / "audit-after.json").write_text(json.dumps(told))
+    (tmp_path / "audit.json").write_text(json.dumps(told | {"verdict": "not calibrated", "score": None}))
+    card = model_card(clip, tmp_path, audits=[tmp_path / "audit.json"])
+    sha = f"`{clip.sha256[:12]}`"
+    lines = [line for line in card.splitlines() if sha in line]
+    assert lines == [
+        f"| no evidence found | 1.2 | 4.0 | 4 | 192 | {sha} |",
+        f"| not calibrated |  | 4.0 | 4 | 192 | {sha} |",
+    ]
+    with pytest.raises(UserError, match="holds no verdict"):
+        model_card(clip, tmp_path, audits=[tmp_path / "x.json"])
     with pytest.raises(UserError, match="holds no ba1"):
         model_card(clip, tmp_path, evaluations=[tmp_path / "x.json"])
     assert "is not known here" in model_card(clip, tmp_path / "elsewhere.pt")

@@ -127,6 +127,15 @@ def test_a_siglip_model_gives_transformers_embeddings(tmp_path: Path) -> None:
     assert load_model(checkpoint=again).sha256 == clip.sha256
 
 
+def test_what_reads_a_siglips_tokens_is_asked_for_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_siglip(tmp_path)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(UserError, match=r"needs transformers: pip install transformers$"):
+        load_model(checkpoint=tmp_path)
+
+
 def test_the_preprocessing_is_the_folders(tmp_path: Path) -> None:
     write_clip(tmp_path)
     told = {"image_mean": [0.1, 0.2, 0.3], "image_std": [1, 1, 1], "resample": 2, "do_center_crop": False}

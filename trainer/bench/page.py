@@ -10,7 +10,9 @@ from typing import Any
 
 from PIL import Image
 
+from pipeline.page import table as plain_table
 from pipeline.page import write_page as write_parts
+from trainer import __version__
 from trainer.bench.cells import NO_DEFENCE, REFERENCES
 from trainer.bench.results import Figure, Table, table_of
 from trainer.bench.sensitivity import curves, draw_curves
@@ -179,12 +181,22 @@ def _picture(attack: str, file: Path) -> str:
 
 
 def _provenance(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What was run, and the hashes of triggers and victims."""
+    runs = {(row["attack"], row["method"], row["lr"], row["seed"]) for row in rows}
+    seeds = sorted({row["seed"] for row in rows})
+    facts = [
+        ("page made by", f"cleanerclip {__version__}"),
+        ("suite", str(rows[0]["suite"])),
+        ("runs", f"{len(runs)}, seeds {', '.join(map(str, seeds))}"),
+        ("methods, with their options", ", ".join(sorted({row["method"] for row in rows}))),
+        ("learning rates", ", ".join(f"{lr:g}" for lr in sorted({row["lr"] for row in rows}))),
+    ]
     lines = ["<tr><th>attack</th><th>victim</th><th>trigger sha256</th><th>victim's weights sha256</th></tr>"]
     for row in rows:
         if row["method"] == NO_DEFENCE:
             cells = (row["attack"], row["victim"], row["trigger_sha256"][:16], row["weights_sha256"][:16])
             lines.append(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in cells)}</tr>")
-    return f'<div class="wide"><table>{"".join(lines)}</table></div>'
+    return plain_table((), facts, kind="facts") + f'<div class="wide"><table>{"".join(lines)}</table></div>'
 
 
 # ------------------------------------------------------------------------------------------------------------- figures

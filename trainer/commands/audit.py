@@ -61,8 +61,13 @@ def audit(
     ] = None,
     device: Device = "auto",
     out: Annotated[
-        Path | None,
-        typer.Option("--out", "--json", help="Write the result: a page as .html, everything as .json."),
+        list[Path] | None,
+        typer.Option(
+            "--out",
+            "--json",
+            help="Write the result: a page as .html, everything as .json; may be given again.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Look for signs of a backdoor whose trigger is not known: "evidence found" or "no evidence found".
@@ -72,8 +77,12 @@ def audit(
     """
     if found is not None and found.suffix != ".safetensors":
         raise UserError(f"a trigger is written as .safetensors, not {found.name!r}")
-    if out is not None and out.suffix not in (".html", ".json"):
-        raise UserError(f"an audit is written as .html or .json, not {out.name!r}")
+    wanted = out or []
+    for path in wanted:
+        if path.suffix not in (".html", ".json"):
+            raise UserError(f"an audit is written as .html or .json, not {path.name!r}")
+    if any(path.suffix == ".html" for path in wanted):
+        import trainer.audit.page  # noqa: F401  # what it draws with is missed now, not after the search
     classnames = () if classes is None else read_lines(classes)
     clip = model.load_trained()
     clip.model.to(find_device(device))
@@ -86,12 +95,15 @@ def audit(
         options=search,
     )
     Console(width=None if sys.stdout.isatty() else 120).print(audit_table(result))
-    if out is not None and out.suffix == ".json":
-        write_json(out, result.to_json())
-    elif out is not None:
-        from trainer.audit.page import write_audit_page  # here: it needs matplotlib, which a table does not
+    for path in wanted:
+        if path.suffix == ".json":
+            write_json(path, result.to_json())
+        else:
+            from trainer.audit.page import (
+                write_audit_page,
+            )  # here: it needs matplotlib, which a table does not
 
-        write_audit_page(result, out)
+            write_audit_page(result, path)
     if found is not None:
         result.trigger.save(found)
         samples = result.samples

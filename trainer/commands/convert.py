@@ -26,9 +26,16 @@ def convert(
         list[Path] | None,
         typer.Option(help="What `trainer evaluate --json` wrote, for the model card; may be given again."),
     ] = None,
+    audit: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="What `trainer audit --json` wrote, for the model card; may be given again. Those that "
+            "`trainer defend --audit` left in RUN are in it anyway."
+        ),
+    ] = None,
 ) -> None:
     """Write a model for open_clip or transformers: the same embeddings, and a card that says what was done to it."""
     clip = model.load()
-    card = conversion.model_card(clip, checkpoint, evaluations=evaluation or ())
+    card = conversion.model_card(clip, checkpoint, evaluations=evaluation or (), audits=audit or ())
     names = conversion.convert(clip, to, out, card=card)
     print(f"wrote {out}: {', '.join(names)} (weights {clip.sha256[:12]})")

@@ -8,6 +8,7 @@ from pipeline.console import OneOf, from_options
 from trainer.batches import BatchOptions
 from trainer.commands.audit import audit_into
 from trainer.commands.options import Out, Resume
+from trainer.conversion import AUDITS
 from trainer.defences import DEFAULT, DEFENCES, Method, choose_options
 from trainer.launch import Source, print_summary
 from trainer.launch import defend as defend_model
@@ -70,7 +71,7 @@ def defend(
     audit = audit and not dry_run
     if audit:
         check_folder(out, resume=resume)
-        audit_into(out / "audit-before.json", model, source, device=options.device)
+        audit_into(out / AUDITS[0], model, source, device=options.device)
     summary = defend_model(
         model,
         source,
@@ -87,4 +88,4 @@ def defend(
     print_summary(summary)
     if audit:
         after = ModelChoice(checkpoint=out)
-        audit_into(out / "audit-after.json", after, source, device=options.device)
+        audit_into(out / AUDITS[1], after, source, device=options.device)

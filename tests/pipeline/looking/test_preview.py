@@ -9,7 +9,7 @@ from pipeline.captions.readers import InputOptions
 from pipeline.errors import UserError
 from pipeline.looking.preview import write_preview
 from pipeline.stages import PipelineOptions, run_stages
-from pipeline.storage import read_table, write_table
+from pipeline.storage import read_json, read_table, write_table
 from pipeline.tables import SUBCAPTIONS
 
 
@@ -24,6 +24,13 @@ def test_page_shows_captions_and_negatives_escaped(tmp_path: Path) -> None:
     assert "&lt;" in page
     assert '<span class="entity">car</span>' in page
     assert page.count("<ins>") >= 10
+    assert all(told in page for told in ("manifest sha256", "num_negatives 10", "a.tsv", "2, of which 2 ok"))
+    assert write_preview(out, tmp_path / "page.json", num=1) == 1
+    (row,) = read_json(tmp_path / "page.json")
+    assert row["negatives"][0]["edits"]
+    assert row["entities"]
+    with pytest.raises(UserError, match=r"is written as \.html or \.json, not 'page.txt'"):
+        write_preview(out, tmp_path / "page.txt")
 
 
 def test_what_a_part_holds_is_escaped(tmp_path: Path) -> None:

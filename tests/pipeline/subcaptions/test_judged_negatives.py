@@ -10,6 +10,7 @@ Captions and Flickr30k; `key` is what their negatives were drawn with.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pipeline.lexicons.loading import load_lexicons
 from pipeline.scene_graphs.parser import CaptionParser
 from pipeline.schema import Caption, Subcaption
 from pipeline.subcaptions.making import SubcaptionOptions, make_subcaption
+from tests.places import ROOT
 
 JUDGED: list[dict[str, Any]] = json.loads(
     Path(__file__).with_name("judged_negatives.json").read_text("utf-8")
@@ -65,3 +67,24 @@ def test_every_kind_was_judged() -> None:
 
 def test_every_judged_caption_still_gives_negatives(made: list[Subcaption]) -> None:
     assert [each.caption for each in made if not each.negatives or each.status != "ok"] == []
+
+
+def test_the_example_of_the_readme_is_what_is_made() -> None:
+    """Its key is that of the caption in a CSV of nothing else."""
+    rows = [
+        line.split(" | ")
+        for line in (ROOT / "README.md").read_text("utf-8").split("\n")
+        if line.startswith("| ")
+    ]
+    shown = {row[0].removeprefix("| "): [cell.strip(" |") for cell in row[1:]] for row in rows}
+    caption = Caption(
+        key="7f15750659628d7f494da2aa333e75bd", caption=shown["caption"][0], image=None, source=""
+    )
+    (graph,) = CaptionParser().parse([caption.caption])
+    even = SubcaptionOptions(num_views=0, num_negatives=10)
+    for place, options in enumerate((even, replace(even, draw="plausible"))):
+        made = make_subcaption(caption, graph, load_lexicons(), options)
+        assert made.positive == shown["positive sub-caption"][0]
+        for name, kind in (("attributes", "attribute"), ("relation", "relation"), ("objects", "object")):
+            told = shown[f"negative, {name}"][place]
+            assert not told or (kind, told) in {(each.kind, each.text) for each in made.negatives}, told
