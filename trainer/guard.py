@@ -3,10 +3,11 @@
 A user has no ASR. So three things are watched, on the model as it came and after each epoch: retrieval among the
 held-out pairs; agreement, how many held-out images are still nearest to the caption that the model as it came put
 nearest; and a screen, how far universal triggers searched anew bring held-out images together (`audit.search`). A
-collapse ends the run, which goes back to the best epoch before it; else the best epoch is what the run leaves. What
-was seen and chosen stands in `guard.json` and in the summary.
+collapse ends the run, which goes back to a sound epoch before it. The run leaves the last sound epoch, or an earlier
+one that is better by more than chance. What was seen and chosen stands in `guard.json` and in the summary.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -124,9 +125,15 @@ class Guard:
                 f"held-out pairs {100 * after:.0f} % is left after epoch {self.looks[-1].epoch}; lower --lr, or say "
                 f"--no-guard to see it through; no model was written"
             )
-        chosen = max(sound, key=lambda look: (look.worth, look.epoch)).epoch
+        best = max(sound, key=lambda look: look.worth)
+        chosen = (best if best.worth - sound[-1].worth > self._noise(best, sound[-1]) else sound[-1]).epoch
         write_json(self.out / FILE, self.summary(chosen))
         return chosen
+
+    def _noise(self, one: Look, other: Look) -> float:
+        """Two standard errors of the difference of two agreements: what fewer held-out pairs cannot tell apart."""
+        shares = (look.agreement * (1 - look.agreement) for look in (one, other))
+        return 2 * math.sqrt(sum(shares) / len(self.image_N3HW))
 
     def summary(self, chosen: int | None = None) -> dict[str, Any]:
         """What was seen, as plain values."""

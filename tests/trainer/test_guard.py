@@ -81,7 +81,7 @@ def test_small_shards_are_not_watched(write_shards: Callable[..., Path]) -> None
 def test_a_run_says_what_was_watched_and_keeps_the_best_epoch(
     start: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Look, "worth", property(lambda look: -abs(look.epoch - 2)))
+    monkeypatch.setattr(Look, "worth", property(lambda look: -9 * abs(look.epoch - 2)))
     summary = start("run")
     assert summary["guard"]["chosen"] == 2
     assert summary["guard"]["held_out"] == 20
@@ -93,6 +93,21 @@ def test_a_run_says_what_was_watched_and_keeps_the_best_epoch(
     assert hash_weights(
         read_weights(tmp_path / "run/model/open_clip_model.safetensors").state_dict
     ) == hash_weights(second)
+
+
+@pytest.mark.parametrize(
+    ("agreements", "kept"), [((0.77, 0.75), 2), ((0.9, 0.7), 1), ((0.7, 0.9), 2), ((0.8, 0.9, 0.85), 3)]
+)
+def test_an_earlier_epoch_is_kept_where_it_is_better_by_more_than_chance(
+    tmp_path: Path, agreements: tuple[float, ...], kept: int
+) -> None:
+    guard = object.__new__(Guard)
+    guard.out, guard.image_N3HW = tmp_path, torch.zeros(100, 3, 8, 8)
+    guard.looks = [
+        Look(epoch=epoch, retrieval=0.7, agreement=agreement, screen={"patch": 0.5})
+        for epoch, agreement in enumerate((1.0, *agreements))
+    ]
+    assert guard._best() == kept
 
 
 def test_a_guard_changes_no_weight_and_goes_on_as_if_never_stopped(

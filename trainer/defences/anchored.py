@@ -34,7 +34,7 @@ class AnchoredOptions:
     """The pool, its share of a step, and the weights of `anchor * clean + strange_weight * strange + triggered`."""
 
     bank: str = "patch,still,additive,smooth,warp,warp"
-    """Kinds of the triggers in a step: patch, still, additive, smooth, blend, warp; a kind may stand twice."""
+    """Kinds of the triggers in a step: patch, still, additive, smooth, blend, warp, tint; a kind may stand twice."""
     pool: int = 4
     """Triggers kept for each of them; a step takes one at random."""
     share: float = 0.75
@@ -51,7 +51,7 @@ class AnchoredOptions:
     """What it counts, while triggers are invented, that each leads elsewhere than those before it; 0: nothing."""
     invent_images: int = 512
     """Images that are looked at for it, the first of the first epoch."""
-    craft_images: int = 16
+    craft_images: int = 8
     """Images of a batch by which a trigger in it takes its step."""
 
     def __post_init__(self) -> None:

@@ -151,6 +151,21 @@ class Warp(InventedTrigger):
         )
 
 
+class Tint(InventedTrigger):
+    """Every colour moved by one affine map: its matrix by at most 0.4 an entry, its shift by at most 0.2."""
+
+    low, high = -1.0, 1.0
+    step_size = 0.2
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        return 2 * torch.rand((3, 4), generator=generator) - 1
+
+    def apply(self, image_N3HW: Tensor, generator: torch.Generator) -> Tensor:
+        matrix_33 = torch.eye(3, device=image_N3HW.device) + 0.4 * self.values[:, :3]
+        moved = torch.einsum("cd,ndhw->nchw", matrix_33, image_N3HW)
+        return (moved + 0.2 * self.values[:, 3, None, None]).clamp(0, 1)
+
+
 KINDS: Final[Mapping[str, type[InventedTrigger]]] = {
     "patch": Patch,
     "still": Still,
@@ -158,6 +173,7 @@ KINDS: Final[Mapping[str, type[InventedTrigger]]] = {
     "smooth": Smooth,
     "blend": Blend,
     "warp": Warp,
+    "tint": Tint,
 }
 
 
