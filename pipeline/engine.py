@@ -51,7 +51,7 @@ def map_parts(
     """`function` of each part, in the order they finish, with a progress bar on the terminal.
 
     With one worker everything runs in this process. Functions and parts are pickled otherwise (ours, both ways). Inside
-    `ray_cluster`, Ray's workers do it, as many as its machines have cores.
+    `ray_cluster`, Ray's workers do it, as many as its machines have cores; inside `workers_kept`, those that are there.
     `tell` takes a line about each worker that was killed.
 
     Raises:
@@ -67,6 +67,30 @@ def map_parts(
 
 
 # --------------------------------------------------------------------------------------------------- in this process
+_kept: list["_Worker"] | None = None
+"""Workers that wait for parts, inside `workers_kept`."""
+
+
+@contextlib.contextmanager
+def workers_kept(number: int, prepare: Callable[[], object]) -> Iterator[None]:
+    """Starts so many workers at once, and keeps them for every `map_parts` inside; with fewer than two: none.
+
+    Each calls `prepare` (pickled) before its first part, while this process does something else. What that raises is
+    left to the part that needs it.
+    """
+    global _kept  # noqa: PLW0603  # one engine a process
+    if number < 2 or _ray is not None or _kept is not None:
+        yield
+        return
+    _kept = [_Worker(prepare) for _ in range(number)]
+    try:
+        yield
+    finally:
+        left, _kept = _kept, None
+        for worker in left:
+            worker.end()
+
+
 @dataclass(slots=True)
 class _Task:
     """A part that is to be done."""
@@ -78,29 +102,31 @@ class _Task:
 class _Worker:
     """A process of ours, and the task that it does."""
 
-    def __init__(self, function: Callable[[Any], Any]) -> None:
+    def __init__(self, prepare: Callable[[], object] | None = None) -> None:
         from pipeline.storage import held_folders  # with Arrow, which `pipeline --help` has no use for
 
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         held = [reduction.DupFd(handle) for handle in held_folders()] if sys.platform != "win32" else []
-        self.process = context.Process(target=_work, args=(function, theirs, held), daemon=True)
+        self.process = context.Process(target=_work, args=(prepare, theirs, held), daemon=True)
         self.process.start()
         theirs.close()
+        self.function: Callable[[Any], Any] | None = None
         self.task: _Task | None = None
         self.done = 0
 
-    def give(self, task: _Task) -> None:
+    def give(self, function: Callable[[Any], Any], task: _Task) -> None:
         """Hand over a task; a worker that is gone is found when its answer is awaited."""
         self.task = task
         task.attempts += 1
         with contextlib.suppress(OSError):
-            self.pipe.send(task.part)
+            self.pipe.send((None if function is self.function else function, task.part))
+        self.function = function
 
     def end(self) -> None:
         """Let it finish nothing more, and wait until it is gone."""
         self.pipe.close()
-        if self.task is not None:
+        if self.task is not None or not self.done:
             self.process.terminate()
         self.process.join(SECONDS_TO_END)
         if self.process.is_alive():
@@ -114,6 +140,8 @@ def _in_workers(
 ) -> Iterator[Any]:
     waiting = deque(_Task(part) for part in parts)
     workers: list[_Worker] = []
+    if _kept:
+        workers, _kept[:] = _kept[:number], _kept[number:]
     try:
         while waiting or any(worker.task for worker in workers):
             _keep_busy(workers, waiting, function, number)
@@ -135,7 +163,10 @@ def _in_workers(
                 yield answer.value
     finally:
         for worker in workers:
-            worker.end()
+            if _kept is None or worker.task is not None:
+                worker.end()
+            else:
+                _kept.append(worker)
 
 
 def _keep_busy(
@@ -145,9 +176,9 @@ def _keep_busy(
     idle = [worker for worker in workers if worker.task is None]
     while waiting and (idle or len(workers) < number):
         if not idle:
-            workers.append(_Worker(function))
+            workers.append(_Worker())
             idle = [workers[-1]]
-        idle.pop().give(waiting.popleft())
+        idle.pop().give(function, waiting.popleft())
 
 
 def _answer(worker: _Worker) -> Any:
@@ -189,7 +220,7 @@ class _Failure:
     error: Exception
 
 
-def _work(function: Callable[[Any], Any], pipe: Any, held: list[Any]) -> None:
+def _work(prepare: Callable[[], object] | None, pipe: Any, held: list[Any]) -> None:
     """What a worker does: answers each part until its pipe is closed. Ctrl-C is its parent's to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -199,9 +230,15 @@ def _work(function: Callable[[Any], Any], pipe: Any, held: list[Any]) -> None:
     handles = [each.detach() for each in held]
     limit_threads()
     forgo_pandas()
+    if prepare is not None:
+        with contextlib.suppress(Exception):  # the part that needs it says so
+            prepare()
+    function: Any = None
     with contextlib.suppress(EOFError, OSError):
         while True:
-            pipe.send(_try(function, pipe.recv()))
+            given, part = pipe.recv()
+            function = given or function
+            pipe.send(_try(function, part))
     for handle in handles:
         os.close(handle)
 

@@ -31,7 +31,7 @@ from pipeline.captions.ingest import (
 )
 from pipeline.captions.readers import InputOptions, Source, open_source
 from pipeline.croissant import CROISSANT, describe_tables
-from pipeline.engine import map_parts, ray_cluster
+from pipeline.engine import map_parts, ray_cluster, workers_kept
 from pipeline.errors import UserError
 from pipeline.lexicons.loading import Lexicons, load_lexicons
 from pipeline.manifest import MANIFEST, read_files, write_manifest
@@ -59,6 +59,7 @@ from pipeline.storage import (
     read_table,
     remove_folder,
     remove_unfinished,
+    size_of,
     write_json,
     write_lines,
     write_table,
@@ -75,6 +76,8 @@ from pipeline.tables import (
 MADE_WITH: Final = "stages"
 """The folder that says of each stage what it was made with: in the stages' own, it would be read as a table."""
 ENGINES: Final = ("local", "ray")
+BYTES_PER_CAPTION: Final = 200
+"""More than most have in a file: by it no worker is started that would have nothing to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +176,14 @@ def cached_lexicons(folder: Path | None) -> Lexicons:
     gc.freeze()  # they stay: no garbage collection need walk through them, but for the last
     atexit.register(gc.unfreeze)
     return lexicons
+
+
+def _load(options: PipelineOptions) -> None:
+    """What a worker's first part would load."""
+    if "scene_graphs" in options.stages:
+        _parser(options.parser, options.rules)
+    if "subcaptions" in options.stages:
+        cached_lexicons(options.lexicons)
 
 
 def _make_scene_graphs(work: Work) -> None:
@@ -318,10 +329,21 @@ def run_stages(
             tell(line)
             log(line)
 
+        load = functools.partial(_load, replace(options, source=None))
         try:
-            return _run_stages(options, source, tell_and_log, log)
+            with workers_kept(_workers_at_once(options, source), load):
+                return _run_stages(options, source, tell_and_log, log)
         finally:
             write_lines(_log_file(out))
+
+
+def _workers_at_once(options: PipelineOptions, source: Source | None) -> int:
+    """Workers that are surely needed, before anything is read: none where `out` was complete."""
+    if source is None or (options.out / MANIFEST).exists():
+        return 0
+    rows = sum(map(size_of, source.files)) // BYTES_PER_CAPTION
+    parts = len(source.files) if source.format == "webdataset" else rows // options.rows_per_part
+    return min(options.workers, parts)
 
 
 def _run_stages(options: PipelineOptions, source: Source | None, tell: Tell, log: Tell) -> dict[str, Any]:

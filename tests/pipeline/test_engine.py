@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import engine
-from pipeline.engine import map_parts
+from pipeline.engine import map_parts, workers_kept
 from pipeline.errors import UserError
 from pipeline.storage import hold
 
@@ -29,6 +29,21 @@ def kill_always(part: int) -> int:
     if part == 3:
         os.kill(os.getpid(), signal.SIGKILL)
     return part
+
+
+def note_process(folder: Path) -> None:
+    """Leaves its process's number behind."""
+    (folder / f"{os.getpid()}.process").touch()
+    os.environ["PREPARED"] = "yes"
+
+
+def loaded(_: int) -> bool:
+    """Whether the worker was prepared."""
+    return os.environ.get("PREPARED") == "yes"
+
+
+def fail_to_prepare() -> None:
+    raise UserError("nothing to load")
 
 
 def refuse(part: int) -> int:
@@ -54,6 +69,45 @@ def test_workers_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     found = list(map_parts(functools.partial(kill_once, tmp_path), list(range(8)), workers=2, label=""))
     assert sorted(part for part, _ in found) == list(range(8))
     assert len({process for _, process in found}) >= 4
+
+
+def test_kept_workers_prepare_once_and_serve_one_call_after_another(tmp_path: Path) -> None:
+    (tmp_path / "3.tried").touch()
+    function = functools.partial(kill_once, tmp_path)
+    with workers_kept(2, functools.partial(note_process, tmp_path)):
+        first, second = (list(map_parts(function, list(range(8)), workers=2, label="")) for _ in range(2))
+        third = list(map_parts(loaded, [1, 2], workers=2, label=""))
+    assert sorted(part for part, _ in first) == sorted(part for part, _ in second) == list(range(8))
+    processes = {int(file.stem) for file in tmp_path.glob("*.process")}
+    assert {process for _, process in (*first, *second)} <= processes
+    assert len(processes) == 2
+    assert third == [True, True]
+
+
+def test_a_kept_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
+    told: list[str] = []
+    with workers_kept(2, functools.partial(note_process, tmp_path)):
+        for _ in range(2):
+            found = list(
+                map_parts(
+                    functools.partial(kill_once, tmp_path),
+                    list(range(8)),
+                    workers=2,
+                    label="",
+                    tell=told.append,
+                )
+            )
+            assert sorted(part for part, _ in found) == list(range(8))
+    assert len(told) == 1
+
+
+def test_what_a_kept_worker_cannot_prepare_its_part_says() -> None:
+    with workers_kept(2, fail_to_prepare):
+        assert list(map_parts(str, [1], workers=2, label="")) == ["1"]
+        assert sorted(map_parts(str, [1, 2], workers=2, label="")) == ["1", "2"]
+        with pytest.raises(UserError, match="a part is refused"):
+            list(map_parts(refuse, [1, 3], workers=2, label=""))
+        assert sorted(map_parts(str, [1, 2], workers=2, label="")) == ["1", "2"]
 
 
 def test_a_workers_error_is_the_callers() -> None:
