@@ -87,6 +87,14 @@ def test_every_command_and_option_has_an_example(names: tuple[str, ...]) -> None
     assert panels <= told
 
 
+@pytest.mark.parametrize("names", EVERY_COMMAND, ids=" ".join)
+def test_every_command_and_option_is_explained(names: tuple[str, ...]) -> None:
+    command = EVERY_COMMAND[names]
+    assert command.help
+    assert command.params
+    assert [each.name for each in command.params if each.name != "help" and not each.help] == []
+
+
 @pytest.mark.parametrize("line", code_lines(COMMAND_PAGE.read_text("utf-8")))
 def test_the_examples_of_the_command_page_are_understood(line: str) -> None:
     words = shlex.split(line)

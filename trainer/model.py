@@ -23,6 +23,7 @@ from pipeline.errors import UserError, first_line
 from pipeline.storage import read_json, write_json
 from trainer import checkpoint as checkpoints
 from trainer import hugging_face, images, torchvision_shim, transformers_shim  # noqa: F401
+from trainer.architecture import find_fit
 from trainer.checkpoint import hash_weights
 from trainer.vocabulary import reduce_vocabulary
 
@@ -243,8 +244,10 @@ def _told_name(weights: checkpoints.Weights | None) -> str:
                 f"{weights.path} says that its model is {weights.model_name!r}; a file may name an architecture, and "
                 "no place to get one from: give --model yourself, where you trust it"
             )
+    fit = None if weights is None else find_fit(weights.state_dict)
+    near = f"; its tensors are those of {' or '.join(fit.names)}" if fit is not None and fit.exact else ""
     raise UserError(
-        "which model is it? the checkpoint does not say: give --model with one of open_clip's names"
+        "which model is it? the checkpoint does not say: give --model with one of open_clip's names" + near
     )
 
 

@@ -90,7 +90,9 @@ def _measures(sides: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def _told(share: Mapping[str, Any] | None) -> str:
-    return "" if not share else f"{share['percent']:.1f} ({share['low']:.1f} to {share['high']:.1f})"
+    return (
+        "" if not share else f"{share['percent']:.1f} ({share['low']:.1f}\u00a0to\u00a0{share['high']:.1f})"
+    )
 
 
 def _legend(sides: Iterable[str]) -> dict[str, str]:

@@ -228,6 +228,12 @@ def test_unknown_names_get_one_clear_line(name: str | None, said: str) -> None:
         load_model(name)
 
 
+def test_a_checkpoint_that_does_not_say_what_it_is_is_recognised_in_the_error(tmp_path: Path) -> None:
+    torch.save({"state_dict": load_model(TINY).model.state_dict()}, tmp_path / "a.pt")
+    with pytest.raises(UserError, match=f"give --model .*; its tensors are those of {TINY}"):
+        load_model(checkpoint=tmp_path / "a.pt")
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_our_configurations_are_open_clips(name: str) -> None:
     assert json.loads((CONFIG_FOLDER / f"{name}.json").read_text()) == open_clip.get_model_config(name)

@@ -29,7 +29,7 @@ def read(path: Path) -> tuple[Reader, str]:
     assert "script" not in reader.tags
     assert not re.findall(r"url\((?!#)", text)
     assert all(link.startswith(("#", "data:")) for link in reader.links)
-    return reader, text
+    return reader, text.replace("\u00a0", " ")
 
 
 def test_before_and_after_with_the_run_and_the_pictures(files: tuple[Path, Path], tmp_path: Path) -> None:

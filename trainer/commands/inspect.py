@@ -25,7 +25,8 @@ def inspect(
         print(json.dumps(told, indent=2))
         return
     for name, value in told.items():
-        print(f"{name:12} {json.dumps(value) if isinstance(value, dict | list) else value}")
+        shown = json.dumps(value) if isinstance(value, dict | list) else value
+        print(f"{name:12} {'not stated' if value is None else shown}")
 
 
 def describe(checkpoint: Path, *, model: str | None) -> dict[str, Any]:
