@@ -29,7 +29,7 @@ def panels(title: str, drawings: Mapping[str, Drawing], told: str, *, legend: Ma
     """
     parts = [f"<div>{_svg(f'{title}: {name}', drawing)}</div>" for name, drawing in drawings.items()]
     names = [
-        f'<span class="dot" style="color:{colour}">&#9679;</span> {escape(name)}'
+        f'<span class="dot" style="color:{colour}">&#9679;</span>&nbsp;{escape(name)}'
         for name, colour in legend.items()
     ]
     key = f"<p>{' &nbsp; '.join(names)}</p>" if len(legend) > 1 else ""

@@ -14,13 +14,15 @@ from pipeline.page import table as plain_table
 from pipeline.page import write_page as write_parts
 from trainer import __version__
 from trainer.bench.cells import NO_DEFENCE, REFERENCES
-from trainer.bench.results import Figure, Table, table_of
+from trainer.bench.results import Figure, Table, attacks_of, mean_of, table_of
 from trainer.bench.sensitivity import curves, draw_curves
 from trainer.bench.traps import TRAP_COLUMNS
 from trainer.figures import COLOURS, Drawing, figure, panels, picture
 
 STYLE = "tr + tr th:first-child { min-width: 0; text-align: right; }"
 """The second line of the table's head."""
+Key = tuple[str, float]
+"""A method at a learning rate."""
 
 
 def write_page(
@@ -28,6 +30,8 @@ def write_page(
 ) -> None:
     """Writes the page of a suite's rows; `pictures` are attack to PNG."""
     table = table_of(rows)
+    colours = _colours(table)
+    defended = [key for key in table if key[0] not in REFERENCES]
     suite = rows[0]["suite"]
     seeds = sorted({row["seed"] for row in rows if row["method"] not in REFERENCES})
     parts = [
@@ -37,18 +41,18 @@ def write_page(
         _results(table),
         panels(
             "ASR by epoch",
-            _asr_by_epoch(rows),
+            _asr_by_epoch(rows, colours),
             "Percent; one panel an attack; the lines are the methods.",
-            legend=_lines(rows),
+            legend=_legend(table, defended),
         ),
         panels(
             "What it costs",
-            {"all attacks": _frontier(table)},
-            "Each method's mean BA and mean ASR: down and right is better.",
-            legend={_name(*key, table): COLOURS[n % len(COLOURS)] for n, key in enumerate(table)},
+            {"all attacks": _frontier(table, colours)},
+            "Mean BA and mean ASR of each method that was run with every attack: down and right is better.",
+            legend=_legend(table, [key for key in table if mean_of(table[key], attacks_of(table), "ba1")]),
         ),
         *_sensitivity(table),
-        *_diagnosis(rows),
+        *_diagnosis(rows, table, colours),
         *_traps(table),
         *(_picture(attack, file) for attack, file in sorted((pictures or {}).items())),
         "<h2>Classes that the defender's data show, and others</h2>",
@@ -70,12 +74,8 @@ def _name(method: str, lr: float, table: Table) -> str:
     return f"{method} at {lr:g}" if several else method
 
 
-def _attacks(table: Table) -> list[str]:
-    return sorted({attack for by_attack in table.values() for attack in by_attack})
-
-
 def _results(table: Table) -> str:
-    attacks = _attacks(table)
+    attacks = attacks_of(table)
     best = {(attack, name): _best(table, attack, name) for attack in attacks for name in ("ba1", "asr1")}
     head = "".join(f'<th colspan="2">{escape(attack)}</th>' for attack in attacks)
     below = "<th>BA</th><th>ASR</th>" * (len(attacks) + 1)
@@ -95,7 +95,8 @@ def _results(table: Table) -> str:
                     )
                 )
         cells += [
-            _cell(_mean(by_attack, name), False) for name in ("ba1", "asr1", "counterfactual", "seconds")
+            _cell(mean_of(by_attack, attacks, name), False)
+            for name in ("ba1", "asr1", "counterfactual", "seconds")
         ]
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return f'<div class="wide"><table>{"".join(lines)}</table></div>'
@@ -115,15 +116,11 @@ def _cell(found: Figure | None, best: bool) -> str:
     return f"<td>{f'<b>{text}</b>' if best else text}</td>"
 
 
-def _mean(by_attack: Mapping[str, Mapping[str, Figure]], name: str) -> Figure | None:
-    values = [figures[name].mean for figures in by_attack.values() if name in figures]
-    return Figure(sum(values) / len(values), None, len(values)) if values else None
-
-
 def _classes(table: Table) -> str:
     lines = ["<tr><th>method</th><th>BA, shown classes</th><th>BA, other classes</th></tr>"]
+    attacks = attacks_of(table)
     for (method, lr), by_attack in table.items():
-        cells = [_cell(_mean(by_attack, name), False) for name in ("ba1_named", "ba1_unnamed")]
+        cells = [_cell(mean_of(by_attack, attacks, name), False) for name in ("ba1_named", "ba1_unnamed")]
         lines.append(f"<tr><td>{escape(_name(method, lr, table))}</td>{''.join(cells)}</tr>")
     return f'<div class="wide"><table>{"".join(lines)}</table></div>'
 
@@ -156,7 +153,7 @@ def _highest(by_attack: Mapping[str, Mapping[str, Figure]], name: str) -> Figure
     return max(found, key=lambda figure: figure.mean) if found else None
 
 
-def _diagnosis(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _diagnosis(rows: Sequence[Mapping[str, Any]], table: Table, colours: Mapping[Key, str]) -> list[str]:
     last = [row for row in rows if row["last"] and row.get("triggered_to_clean")]
     if not last:
         return []
@@ -164,7 +161,8 @@ def _diagnosis(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         "Each point is a triggered image: how near it is to its clean twin (right: the trigger does nothing), and to "
         "the target's text (up: the backdoor). One seed."
     )
-    return [panels("Where triggered images lie", _places(last), told, legend=_dots(last))]
+    shown = [key for key in table if key in {(row["method"], row["lr"]) for row in last}]
+    return [panels("Where triggered images lie", _places(last, colours), told, legend=_legend(table, shown))]
 
 
 def _sensitivity(table: Table) -> list[str]:
@@ -200,29 +198,34 @@ def _provenance(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------------- figures
-def _asr_by_epoch(rows: Sequence[Mapping[str, Any]]) -> dict[str, Drawing]:
-    keys = sorted({(row["method"], row["lr"]) for row in rows if row["method"] not in REFERENCES})
+def _colours(table: Table) -> dict[Key, str]:
+    """The colour of each method at each learning rate, in all figures."""
+    return {key: COLOURS[place % len(COLOURS)] for place, key in enumerate(table)}
+
+
+def _legend(table: Table, keys: Sequence[Key]) -> dict[str, str]:
+    colours = _colours(table)
+    return {_name(*key, table): colours[key] for key in keys}
+
+
+def _asr_by_epoch(rows: Sequence[Mapping[str, Any]], colours: Mapping[Key, str]) -> dict[str, Drawing]:
     drawings = {}
     for attack in sorted({row["attack"] for row in rows}):
         drawings[attack] = drawing = Drawing(figsize=(3.4, 2.4), layout="constrained")
         panel = drawing.subplots()
         start = [row["asr1"] for row in rows if row["attack"] == attack and row["method"] == NO_DEFENCE]
-        for place, (method, lr) in enumerate(keys):
+        for (method, lr), colour in colours.items():
             line = _by_epoch(rows, attack, method, lr)
+            if method in REFERENCES or not line:
+                continue
             if start:
                 line = {0: sum(start) / len(start), **line}
-            panel.plot(list(line), list(line.values()), color=COLOURS[place % len(COLOURS)], lw=1.6)
+            panel.plot(list(line), list(line.values()), color=colour, lw=1.6)
         panel.set_title(attack, fontsize=10)
         panel.set_xlabel("epoch", fontsize=8)
         panel.set_ylim(-3, 103)
         panel.grid(alpha=0.25)
     return drawings
-
-
-def _lines(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The colour of each method at each learning rate."""
-    keys = sorted({(row["method"], row["lr"]) for row in rows if row["method"] not in REFERENCES})
-    return {f"{method} ({lr:g})": COLOURS[place % len(COLOURS)] for place, (method, lr) in enumerate(keys)}
 
 
 def _by_epoch(rows: Sequence[Mapping[str, Any]], attack: str, method: str, lr: float) -> dict[int, float]:
@@ -233,8 +236,7 @@ def _by_epoch(rows: Sequence[Mapping[str, Any]], attack: str, method: str, lr: f
     return {epoch: sum(values) / len(values) for epoch, values in sorted(found.items())}
 
 
-def _places(last: Sequence[Mapping[str, Any]]) -> dict[str, Drawing]:
-    colours = _dots(last)
+def _places(last: Sequence[Mapping[str, Any]], colours: Mapping[Key, str]) -> dict[str, Drawing]:
     near = [
         values
         for row in last
@@ -245,8 +247,8 @@ def _places(last: Sequence[Mapping[str, Any]]) -> dict[str, Drawing]:
     for attack in sorted({row["attack"] for row in last}):
         drawings[attack] = drawing = Drawing(figsize=(3.4, 2.7), layout="constrained")
         panel = drawing.subplots()
-        for method, colour in colours.items():
-            row = next((r for r in last if (r["attack"], r["method"]) == (attack, method)), None)
+        for key, colour in colours.items():
+            row = next((r for r in last if (r["attack"], (r["method"], r["lr"])) == (attack, key)), None)
             if row is not None:
                 places = row["triggered_to_clean"], row["triggered_to_target"]
                 panel.scatter(*places, s=5, alpha=0.5, lw=0, color=colour)
@@ -259,20 +261,14 @@ def _places(last: Sequence[Mapping[str, Any]]) -> dict[str, Drawing]:
     return drawings
 
 
-def _dots(last: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The colour of each method, the references first."""
-    methods = sorted({row["method"] for row in last}, key=lambda name: (name not in REFERENCES, name))
-    return {method: COLOURS[place % len(COLOURS)] for place, method in enumerate(methods)}
-
-
-def _frontier(table: Table) -> Drawing:
+def _frontier(table: Table, colours: Mapping[Key, str]) -> Drawing:
     drawing = Drawing(figsize=(5, 3.4), layout="constrained")
     panel = drawing.subplots()
-    for place, by_attack in enumerate(table.values()):
-        ba, asr = _mean(by_attack, "ba1"), _mean(by_attack, "asr1")
-        assert ba is not None
-        assert asr is not None
-        panel.scatter(ba.mean, asr.mean, color=COLOURS[place % len(COLOURS)], s=36, zorder=3)
+    attacks = attacks_of(table)
+    for key, by_attack in table.items():
+        ba, asr = (mean_of(by_attack, attacks, name) for name in ("ba1", "asr1"))
+        if ba is not None and asr is not None:
+            panel.scatter(ba.mean, asr.mean, color=colours[key], s=36, zorder=3)
     panel.set_xlabel("mean BA, %")
     panel.set_ylabel("mean ASR, %")
     panel.set_ylim(-3, 103)

@@ -84,16 +84,32 @@ def _figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
     return figures
 
 
+def attacks_of(table: Table) -> list[str]:
+    """The names of all attacks in the table, sorted."""
+    return sorted({attack for by_attack in table.values() for attack in by_attack})
+
+
+def mean_of(
+    by_attack: Mapping[str, Mapping[str, Figure]], attacks: Sequence[str], name: str
+) -> Figure | None:
+    """A method's mean over the attacks; None where one of them was not run: means of different attacks say nothing."""
+    values = [by_attack[attack][name].mean for attack in attacks if name in by_attack.get(attack, {})]
+    return Figure(statistics.mean(values), None, len(values)) if len(values) == len(attacks) else None
+
+
 def results_table(table: Table) -> str:
-    """Markdown: a line per method and learning rate, BA / ASR per attack, their means, counterfactuals, seconds."""
-    attacks = sorted({attack for by_attack in table.values() for attack in by_attack})
+    """Markdown: a line per method and learning rate, BA / ASR per attack, their means, counterfactuals, seconds.
+
+    What is told of all attacks together is empty where a method was not run with each of them.
+    """
+    attacks = attacks_of(table)
     lines = [
         f"| method | lr | {' | '.join(attacks)} | mean BA / ASR | worst ASR | counterfactual | seconds |",
         "| --- | --- |" + " --- |" * (len(attacks) + 4),
     ]
     for (method, lr), by_attack in table.items():
         cells = [_cell(by_attack.get(attack)) for attack in attacks]
-        lines.append(f"| {method} | {lr:g} | {' | '.join(cells)} | {' | '.join(_means(by_attack))} |")
+        lines.append(f"| {method} | {lr:g} | {' | '.join((*cells, *_together(by_attack, attacks)))} |")
     return "\n".join(lines)
 
 
@@ -101,10 +117,11 @@ def _cell(figures: Mapping[str, Figure] | None) -> str:
     return "" if figures is None else f"{figures['ba1']} / {figures['asr1']}"
 
 
-def _means(by_attack: Mapping[str, Mapping[str, Figure]]) -> tuple[str, ...]:
-    def mean(name: str) -> str:
-        values = [figures[name].mean for figures in by_attack.values() if name in figures]
-        return f"{statistics.mean(values):.1f}" if values else ""
-
+def _together(by_attack: Mapping[str, Mapping[str, Figure]], attacks: Sequence[str]) -> tuple[str, ...]:
+    ba, asr, counterfactual, seconds = (
+        mean_of(by_attack, attacks, name) for name in ("ba1", "asr1", "counterfactual", "seconds")
+    )
+    if ba is None or asr is None:
+        return "", "", "", ""
     worst = max(figures["asr1"].mean for figures in by_attack.values())
-    return f"{mean('ba1')} / {mean('asr1')}", f"{worst:.1f}", mean("counterfactual"), mean("seconds")
+    return f"{ba} / {asr}", f"{worst:.1f}", str(counterfactual or ""), str(seconds or "")

@@ -9,7 +9,7 @@ import pytest
 
 from trainer import cli
 from trainer.bench.page import write_page
-from trainer.bench.results import table_of, write_results
+from trainer.bench.results import Figure, attacks_of, mean_of, results_table, table_of, write_results
 from trainer.bench.sensitivity import curves
 
 HOSTILE = "ft[bank=<script>alert(1)</script>]"
@@ -54,6 +54,24 @@ def test_the_page_is_whole_and_requests_nothing(tmp_path: Path) -> None:
     assert all(link.startswith("#") for link in reader.links)
     assert not re.findall(r"url\((?!#)", text)
     assert "&lt;script&gt;" in text
+
+
+def test_a_method_has_one_colour_in_all_figures(tmp_path: Path) -> None:
+    write_page(tmp_path / "page.html", ROWS)
+    text = (tmp_path / "page.html").read_text("utf-8")
+    found: dict[str, set[str]] = {}
+    for colour, name in re.findall(r'class="dot" style="color:(#\w+)">&#9679;</span>&nbsp;([^ <]+)', text):
+        found.setdefault(name, set()).add(colour)
+    assert {len(colours) for colours in found.values()} == {1}
+    assert len({colour for colours in found.values() for colour in colours}) == len(found) == 3
+
+
+def test_means_are_of_methods_that_were_run_with_every_attack() -> None:
+    table = table_of([*ROWS, row("par", "sig", 2)])
+    assert mean_of(table["par", 1e-3], attacks_of(table), "ba1") is None
+    assert mean_of(table["anchored", 1e-3], attacks_of(table), "ba1") == Figure(88.0, None, 2)
+    (line,) = (line for line in results_table(table).splitlines() if line.startswith("| par |"))
+    assert line == "| par | 0.001 |  | 88.0 / 33.3 |  |  |  |  |"
 
 
 def test_same_rows_same_bytes(tmp_path: Path) -> None:
