@@ -1,5 +1,6 @@
 """The whole pipeline on small inputs: rows and keys kept, same bytes whatever happens on the way."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -8,11 +9,13 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline import stages
 from pipeline.captions.readers import InputOptions
 from pipeline.errors import UserError
 from pipeline.looking.verify import verify
@@ -90,6 +93,32 @@ def test_same_seed_same_bytes_with_one_and_two_workers(tmp_path: Path) -> None:
     assert hashes(tmp_path / "one") == hashes(tmp_path / "two")
     run(file, tmp_path / "other", rows_per_part=20, subcaptions=SubcaptionOptions(seed=1))
     assert hashes(tmp_path / "other")["shards/00000.tar"] != hashes(tmp_path / "one")["shards/00000.tar"]
+
+
+@pytest.mark.parametrize(
+    ("rows_per_part", "again", "expected"), [(10, False, 2), (1_000, False, 0), (10, True, 0)]
+)
+def test_workers_start_before_the_input_is_read_where_there_is_work_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_per_part: int, again: bool, expected: int
+) -> None:
+    source = tmp_path / "captions.csv"
+    source.write_text("caption\n" + "\n".join(captions(40)))
+    monkeypatch.setattr(stages, "BYTES_PER_CAPTION", 20)
+    started: list[int] = []
+
+    @contextlib.contextmanager
+    def watch(number: int, prepare: Callable[[], object]) -> Iterator[None]:
+        assert not (tmp_path / "out/captions").exists() or again
+        started.append(number)
+        yield
+
+    monkeypatch.setattr(stages, "workers_kept", watch)
+    options = PipelineOptions(
+        out=tmp_path / "out", source=InputOptions(input=str(source)), rows_per_part=rows_per_part, workers=2
+    )
+    for _ in range(1 + again):
+        run_stages(options)
+    assert started[-1] == expected
 
 
 def test_killed_run_continues_to_the_same_bytes(tmp_path: Path) -> None:

@@ -6,11 +6,6 @@ from pipeline.scene_graphs.explain import arc_levels, explain_svg, explain_text
 from pipeline.scene_graphs.parser import CaptionParser
 
 
-@pytest.fixture(scope="module")
-def parser() -> CaptionParser:
-    return CaptionParser()
-
-
 def test_text_shows_tree_graph_and_rule(parser: CaptionParser) -> None:
     text = explain_text("a black dog sitting on a chair", parser)
     assert "└─ chair  NN pobj" in text

@@ -3,19 +3,7 @@
 import pytest
 
 from pipeline.scene_graphs.parser import CaptionParser
-from pipeline.schema import SceneGraph
-
-
-@pytest.fixture(scope="module")
-def parser() -> CaptionParser:
-    return CaptionParser()
-
-
-def triples(graph: SceneGraph) -> set[tuple[str, str, str]]:
-    return {
-        (graph.entities[relation.subject].head, relation.text, graph.entities[relation.object].head)
-        for relation in graph.relations
-    }
+from tests.pipeline.scene_graphs.triples import triples
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from pipeline.scene_graphs.building import build_graph, join_graphs
 from pipeline.scene_graphs.dependency_trees import Tree
 from pipeline.scene_graphs.parser import CaptionParser
 from pipeline.scene_graphs.rules import RULES, RULES_BY_NAME
-from pipeline.schema import NO_ENTITY, SceneGraph
+from pipeline.schema import NO_ENTITY
+from tests.pipeline.scene_graphs.triples import triples
 
 EXAMPLES = [
     pytest.param(rule.name, caption, expected, id=f"{rule.name}: {caption}")
@@ -18,18 +19,6 @@ COUNTEREXAMPLES = [
     for rule in RULES
     for caption, expected in rule.counterexamples
 ]
-
-
-@pytest.fixture(scope="module")
-def parser() -> CaptionParser:
-    return CaptionParser()
-
-
-def triples(graph: SceneGraph) -> set[tuple[str, str, str]]:
-    return {
-        (graph.entities[relation.subject].head, relation.text, graph.entities[relation.object].head)
-        for relation in graph.relations
-    }
 
 
 @pytest.mark.parametrize(("name", "caption", "expected"), EXAMPLES)
