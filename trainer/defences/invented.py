@@ -2,7 +2,7 @@
 
 `anchored` keeps a bank of them. Each kind is drawn at random, knows how it changes an image, and how far one step
 goes; sizes are shares of the image's side, so that a kind is the same at any resolution. None is taken from an attack
-that it is tested on, but kinds do resemble families: what each kind is good for is measured with it left out
+that it is tested on, but kinds do resemble families, and `tint` was added when a colour filter had stayed
 (docs/findings.md).
 """
 
