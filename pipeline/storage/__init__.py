@@ -5,6 +5,7 @@ The trainer reads tars and writes its files through it, too.
 
 from pipeline.storage.files import (
     append_line,
+    describe_file,
     find_named,
     hash_named,
     held_folders,
@@ -17,6 +18,7 @@ from pipeline.storage.files import (
     remove_folder,
     remove_unfinished,
     sha256_file,
+    size_if_file,
     size_of,
     write_atomically,
     write_by_path,
@@ -69,6 +71,7 @@ __all__ = [
     "append_line",
     "count_rows",
     "decode_text",
+    "describe_file",
     "expand_braces",
     "find_files",
     "find_named",
@@ -100,6 +103,7 @@ __all__ = [
     "row_key",
     "scan_tables",
     "sha256_file",
+    "size_if_file",
     "size_of",
     "split_name",
     "take_made",

@@ -140,8 +140,7 @@ def remove_unfinished(folder: Path) -> None:
 def read_json(path: Path) -> Any:
     """The value of a JSON file; UserError where it is none."""
     try:
-        with path.open(encoding="utf-8") as file:
-            return json.load(file)
+        return json.loads(path.read_bytes().decode())
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is no JSON file: {error}") from error
 
@@ -150,6 +149,13 @@ def sha256_file(path: Path) -> str:
     """Hex SHA-256 of the file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def describe_file(path: Path) -> dict[str, Any]:
+    """`bytes` and `sha256` of a file, opened once."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"bytes": file.tell(), "sha256": digest}
 
 
 def hash_named(path: Path) -> tuple[Path, str]:
@@ -184,6 +190,17 @@ def read_regular(path: Path, *, limit: int) -> bytes | None:
 def size_of(path: Path) -> int:
     """The number of bytes of a file."""
     return path.stat().st_size
+
+
+def size_if_file(path: Path) -> int | None:
+    """The number of bytes of a file; None where there is none of that name."""
+    try:
+        if (remote := as_remote(path)) is not None:
+            return remote.file_size()
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
 def named(path: Path) -> str:

@@ -61,7 +61,8 @@ def write_table(path: Path, table: pa.Table) -> None:
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """The table of one Parquet file, or some of its columns; UserError where it is none, or is damaged."""
     with _told(path):
-        with _open(path) as file:
+        whole = is_remote(path) and columns is None  # in one request: columns are many of some KB
+        with pq.ParquetFile(pa.BufferReader(path.read_bytes())) if whole else _open(path) as file:
             table = file.read(columns=columns)
         table.validate(full=True)
         return table
@@ -289,11 +290,14 @@ def find_repeated(folder: Path, column: str) -> list[tuple[str, int, str, int]]:
 
 def _are_distinct(files: Sequence[Path], column: str) -> bool:
     """Whether the values are few enough for memory, and each stands once: so it mostly is, and needs no DuckDB."""
-    rows = sum(map(count_rows, files))
-    if rows > MAX_ROWS_IN_MEMORY:
-        return False
-    values = pa.chunked_array([read_table(file, [column])[column].combine_chunks() for file in files])
-    return bool(pyarrow.compute.count_distinct(values).as_py() == rows)
+    rows, values = 0, list[pa.Array]()
+    for file in files:
+        with _told(file), _open(file) as opened:
+            rows += opened.metadata.num_rows
+            if rows > MAX_ROWS_IN_MEMORY:
+                return False
+            values.append(opened.read(columns=[column])[column].combine_chunks())
+    return bool(pyarrow.compute.count_distinct(pa.chunked_array(values)).as_py() == rows)
 
 
 def _numbered_rows(files: Sequence[Path], column: str) -> pa.RecordBatchReader:

@@ -164,6 +164,11 @@ class RemotePath(PurePosixPath):
             raise RemoteError(f"{self}: the server does not say how long it is: download it first")
         return SimpleNamespace(st_size=found["size"])
 
+    def file_size(self) -> int | None:
+        """Bytes of the object, by one question to the store; None where there is none."""
+        found = self._info() or {}
+        return int(found["size"]) if found.get("type") == "file" else None
+
     def _info(self) -> dict[str, Any] | None:
         if self.url.partition("://")[2].startswith("."):  # above a bucket
             return None
@@ -201,7 +206,7 @@ class RemotePath(PurePosixPath):
     def open(self, mode: str = "r", **how: Any) -> Any:
         """The object to be read, block by block: as bytes with `rb`, else as text. It can be searched."""
         assert set(mode) <= set("rb"), mode  # written by `publish` alone
-        file = io.BufferedReader(_Blocks(self), LAST_BLOCK)
+        file = _ReadAhead(_Blocks(self), LAST_BLOCK)
         return file if "b" in mode else io.TextIOWrapper(file, **how)
 
     def read_bytes(self) -> bytes:
@@ -347,6 +352,14 @@ class _Blocks(io.RawIOBase):
     def readall(self) -> bytes:
         start, self._at = self._at, max(self._at, self._size)
         return self._path.read_range(start, self._size) if start < self._size else b""
+
+
+class _ReadAhead(io.BufferedReader):
+    """Fills its buffer whatever it is asked for: text is read by `read1`, which asks for 8 KB each time otherwise."""
+
+    def read1(self, size: int = -1, /) -> bytes:
+        self.peek(1)
+        return super().read1(size)
 
 
 # ------------------------------------------------------------------------------------------------------------ written
