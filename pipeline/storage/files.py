@@ -8,9 +8,11 @@ import contextlib
 import hashlib
 import json
 import os
+import queue
 import shutil
 import stat
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from typing import IO, Any, Final
 
 from pipeline.errors import UserError
 from pipeline.storage.keys import readable_name
-from pipeline.storage.remote import RemotePath, as_remote, is_remote, place, publish
+from pipeline.storage.remote import RemotePath, as_remote, is_remote, note_made, place, publish
 from pipeline.storage.remote_locks import hold_remote
 
 if sys.platform != "win32":
@@ -61,6 +63,70 @@ def write_atomically(path: Path) -> Iterator[IO[bytes]]:
     """A binary file to write `path` through; it gets its name only when the block ends without an error."""
     with write_by_path(path) as part, part.open("wb") as file:
         yield file
+
+
+_BLOCK: Final = 2**20
+_BLOCKS_WAITING: Final = 16
+_BLOCKS_BEFORE_A_FLUSH: Final = 32
+
+
+class _Behind:
+    """What is written to a file by a thread, in blocks, and hashed there: both let Python go on meanwhile."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._waiting: queue.Queue[list[bytes] | None] = queue.Queue(_BLOCKS_WAITING)
+        self._block, self._room = list[bytes](), _BLOCK
+        self._failed: OSError | None = None
+        self.digest, self.size = hashlib.sha256(), 0
+        self._thread = threading.Thread(target=self._work, name="write-behind", daemon=True)
+        self._thread.start()
+
+    def write(self, data: bytes) -> int:
+        if self._failed is not None:
+            raise self._failed
+        self._block.append(data)
+        self._room -= len(data)
+        if self._room <= 0:
+            self._waiting.put(self._block)
+            self._block, self._room = [], _BLOCK
+        return len(data)
+
+    def close(self) -> None:
+        """Wait until all is written; OSError where that failed."""
+        self._waiting.put(self._block)
+        self._waiting.put(None)
+        self._thread.join()
+        if self._failed is not None:
+            raise self._failed
+
+    def _work(self) -> None:
+        number = 0
+        while (block := self._waiting.get()) is not None:
+            if self._failed is not None:
+                continue
+            data = b"".join(block)
+            try:
+                self._file.write(data)
+                number += 1
+                if number % _BLOCKS_BEFORE_A_FLUSH == 0:  # the disk has begun when the end waits for it
+                    os.fsync(self._file.fileno())
+            except OSError as error:
+                self._failed = error
+            self.digest.update(data)
+            self.size += len(data)
+
+
+@contextlib.contextmanager
+def write_behind(path: Path) -> Iterator[_Behind]:
+    """As `write_atomically`, for large files: written and hashed by a thread; `take_made` says size and hash then."""
+    with write_atomically(path) as file:
+        behind = _Behind(file)
+        try:
+            yield behind
+        finally:
+            behind.close()
+    note_made(path, behind.size, behind.digest.hexdigest())
 
 
 def write_text(path: Path, text: str) -> None:

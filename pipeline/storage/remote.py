@@ -37,6 +37,8 @@ _OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "gs": {"use_listings_cache": False},
 }
 """Listings are not kept: others write, too."""
+_WHOLE: Final[dict[str, dict[str, Any]]] = {"s3": {"max_concurrency": 1}}
+"""How an object is read at once: s3fs asks for its size first, else."""
 ATTEMPTS: Final = 6
 FIRST_WAIT_SECONDS: Final = 0.5
 """Doubled with each attempt: sixteen seconds in all, beside what the libraries wait for themselves."""
@@ -211,7 +213,7 @@ class RemotePath(PurePosixPath):
 
     def read_bytes(self) -> bytes:
         """All of it."""
-        data: bytes = self._ask(lambda system: system.cat_file(self.url))
+        data: bytes = self._ask(lambda system: system.cat_file(self.url, **_WHOLE.get(self.scheme, {})))
         return data
 
     def read_text(self, encoding: str = "utf-8") -> str:
@@ -377,9 +379,17 @@ def publish(path: RemotePath) -> Iterator[Path]:
         with file.open("rb") as opened:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
         path.put(file)
-        _made[str(path)] = (file.stat().st_size, digest)
+        note_made(cast(Path, path), file.stat().st_size, digest)
+
+
+def note_made(path: Path, size: int, sha256: str) -> None:
+    """Keep what a file was when it was written, for `take_made`."""
+    _made[str(path)] = (size, sha256)
 
 
 def take_made(path: Path) -> tuple[int, str] | None:
-    """Size and SHA-256 of what this process wrote there, once: of what it meant to write, whatever is there now."""
-    return _made.pop(str(path), None) if is_remote(path) else None
+    """Size and SHA-256 of what this process wrote there, once: of what it meant to write, whatever is there now.
+
+    None where they were not taken on the way: of files of a disk, all but those of `write_behind`.
+    """
+    return _made.pop(str(path), None)
