@@ -76,16 +76,17 @@ def test_an_epoch_holds_every_sample_once(index: ShardIndex, buffer: int) -> Non
 
 
 def test_triples_are_drawn_afresh_each_epoch_and_exactly_as_many(index: ShardIndex) -> None:
-    drawn = [choose_triples(index.triple_keys, 5, seed=0, epoch=epoch) for epoch in range(20)]
-    assert {len(keys) for keys in drawn} == {5}
+    drawn = [choose_triples(index.triples, 5, seed=0, epoch=epoch) for epoch in range(20)]
+    assert {len(positions) for positions in drawn} == {5}
     assert len(set(drawn)) > 15
     assert len(frozenset().union(*drawn)) > 20
-    assert choose_triples(index.triple_keys, 99, seed=0, epoch=0) == frozenset(index.keys)
+    assert choose_triples(index.triples, 99, seed=0, epoch=0) == frozenset(range(len(index.keys)))
 
 
 def test_in_step_triples_stand_where_their_samples_fall(index: ShardIndex, clip: ClipModel) -> None:
     whole = next(stream(index, clip, batch_size=26).epoch(0))
-    chosen = choose_triples(index.triple_keys, 5, seed=0, epoch=0)
+    positions = choose_triples(index.triples, 5, seed=0, epoch=0)
+    chosen = {index.keys[position] for position in positions}
     assert whole.triple_rows_T is not None
     assert {whole.keys[row] for row in whole.triple_rows_T} == chosen
     assert whole.positive_TL is not None
