@@ -1,17 +1,22 @@
 """Where a training step's time goes, and how fast `cleanclip` is from files: against CleanCLIP's loop said again.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.train_loop [--samples 320] [--rounds 2]
+    OMP_NUM_THREADS=1 python -m benchmarks.train_loop [--samples 320] [--rounds 2] [--rates]
 
 The loop said again does what CleanCLIP's does: each image decoded by Pillow, resized and normalised by open_clip's own
 transform, its AutoAugment view likewise, captions as tokens before the first epoch, one process, float32, 77 tokens,
 torch's plain AdamW, the weights saved at an epoch's end. Both sides have the same files, model, batch and threads, and
 take turns. Samples per second of processor time, since wall time is of whatever else the machine does.
+
+`--rates` compares by wall time an epoch from files with a worker beside, with all that the trainer does (metrics, a
+state and weights at its end), with forward, backward and optimiser alone on resident tensors, five steps at a time in
+turns, so that other work on the machine is in both. The worker is some ten times as fast as the steps are.
 """
 
 import argparse
 import random
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -36,6 +41,8 @@ from trainer.run_folder import Run, save_run
 from trainer.train import compute_loss
 
 BATCH = 64
+TURN = 5
+"""Steps."""
 OPTIM = OptimOptions(lr=1e-4, warmup=1)
 
 
@@ -45,12 +52,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--model", default="cleanerclip-rn-64")
     parser.add_argument("--size", type=int, nargs=2, default=(96, 72))
+    parser.add_argument("--rates", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         shards = write_photographs(Path(folder) / "shards", options.samples, size=tuple(options.size))
         index = index_shards(find_shards(shards))
-        ours, theirs = Ours(index, options.model, Path(folder)), Theirs(index, options.model, Path(folder))
+        ours = Ours(index, options.model, Path(folder))
+        num = options.samples // BATCH * BATCH
+        if options.rates:
+            print_rates(ours, num=num, rounds=options.rounds)
+            return
+        theirs = Theirs(index, options.model, Path(folder))
         sides: dict[str, Callable[[], dict[str, float]]] = {
             "from files": ours.epoch,
             "on resident tensors": ours.resident,
@@ -61,7 +74,6 @@ def main() -> None:
         for _ in range(options.rounds + 1):  # the first one warms up
             for name, side in sides.items():
                 found[name].append(side())
-        num = options.samples // BATCH * BATCH
         print("| cleanclip | samples/s of CPU | data | forward | backward | optimiser | other |")
         print("| --- | --- | --- | --- | --- | --- | --- |")
         for name, rounds in found.items():
@@ -73,6 +85,23 @@ def main() -> None:
         print(
             f"\nA triple costs {triple:.2f} of a pair's step; 3,000 beside 500,000 pairs: {1 + triple * 0.006:.4f}x"
         )
+
+
+def print_rates(ours: "Ours", *, num: int, rounds: int) -> None:
+    """Epochs of `num` samples against as many steps of forward, backward and optimiser alone, by wall time."""
+    ratios = []
+    for turn in range(rounds + 1):
+        whole, alone = ours.in_turns()
+        if turn == 0:
+            continue  # workers started, memory taken
+        computing = sum(alone[part] for part in ("forward", "backward", "optimiser"))
+        ratios.append(computing / sum(whole.values()))
+        shares = ", ".join(f"{name} {100 * part / sum(whole.values()):.1f} %" for name, part in whole.items())
+        print(
+            f"{num / sum(whole.values()):.1f} of {num / computing:.1f} samples/s: {100 * ratios[-1]:.1f} % ({shares})",
+            flush=True,
+        )
+    print(f"median: {100 * median(ratios):.1f} %")
 
 
 class Clock:
@@ -115,6 +144,19 @@ class Ours:
 
     def resident(self) -> dict[str, float]:
         return self._run(iter(self.batches), save=True)
+
+    def in_turns(self) -> tuple[dict[str, float], dict[str, float]]:
+        """An epoch from files with a worker beside, and as many steps on resident tensors between its own."""
+        self.number += 1
+        whole, alone = Counter[str](), Counter[str]()
+        stream, steps = self.beside.epoch(self.number), self.beside.steps_per_epoch
+        for start in range(0, steps, TURN):
+            last = start + TURN >= steps
+            whole.update(self._run(islice(stream, TURN), save=last, now=time.perf_counter))
+            alone.update(
+                self._run(iter(self.batches[start : start + TURN]), save=False, now=time.perf_counter)
+            )
+        return dict(whole), dict(alone)
 
     def cost_of_triples(self) -> float:
         """A step with as many triples as pairs, less one without, of the latter."""

@@ -142,8 +142,10 @@ class BatchStream:
                         f"no image of step {part.step + 1} of epoch {epoch + 1} can be decoded, the first: "
                         f"{prepared[0].faults[0]}; check the shards' images"
                     )
-                yield join(pairs, beside=beside)
+                joined = join(pairs, beside=beside)
+                del pairs, found  # else the parts would stay in memory while the step computes
                 prepared, beside = [], None
+                yield joined
 
     def again(self) -> "BatchStream":
         """The same batches, whole, from another stream, which counts by itself what it leaves out: to look ahead."""
