@@ -7,9 +7,10 @@ transform, its AutoAugment view likewise, captions as tokens before the first ep
 torch's plain AdamW, the weights saved at an epoch's end. Both sides have the same files, model, batch and threads, and
 take turns. Samples per second of processor time, since wall time is of whatever else the machine does.
 
-`--rates` compares by wall time an epoch from files with a worker beside, with all that the trainer does (metrics, a
-state and weights at its end), with forward, backward and optimiser alone on resident tensors, five steps at a time in
-turns, so that other work on the machine is in both. The worker is some ten times as fast as the steps are.
+`--rates` compares an epoch from files with a worker beside, with all that the trainer does (metrics, a state and
+weights at its end), with forward, backward and optimiser alone on resident tensors, step by step in turns. What
+computes counts by the training process's time on a processor, what waits (for data, for the disk) by wall time. The
+worker is some ten times as fast as the steps are.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import random
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -41,8 +42,6 @@ from trainer.run_folder import Run, save_run
 from trainer.train import compute_loss
 
 BATCH = 64
-TURN = 5
-"""Steps."""
 OPTIM = OptimOptions(lr=1e-4, warmup=1)
 
 
@@ -88,12 +87,11 @@ def main() -> None:
 
 
 def print_rates(ours: "Ours", *, num: int, rounds: int) -> None:
-    """Epochs of `num` samples against as many steps of forward, backward and optimiser alone, by wall time."""
+    """Epochs of `num` samples against as many steps of forward, backward and optimiser alone."""
     ratios = []
-    for turn in range(rounds + 1):
-        whole, alone = ours.in_turns()
-        if turn == 0:
-            continue  # workers started, memory taken
+    ours.in_turns(steps=2)  # the worker starts, memory is taken
+    for _ in range(rounds):
+        whole, alone = ours.in_turns(steps=num // BATCH)
         computing = sum(alone[part] for part in ("forward", "backward", "optimiser"))
         ratios.append(computing / sum(whole.values()))
         shares = ", ".join(f"{name} {100 * part / sum(whole.values()):.1f} %" for name, part in whole.items())
@@ -104,17 +102,26 @@ def print_rates(ours: "Ours", *, num: int, rounds: int) -> None:
     print(f"median: {100 * median(ratios):.1f} %")
 
 
-class Clock:
-    """Seconds of processor time by what they were spent on."""
+PARTS = ("data", "forward", "backward", "optimiser", "other")
+WAITING = ("data", "other")
 
-    def __init__(self, now: Callable[[], float] = time.process_time) -> None:
-        self.parts = dict.fromkeys(("data", "forward", "backward", "optimiser", "other"), 0.0)
-        self._now, self._mark = now, now()
+
+class Clock:
+    """Seconds by what they were spent on: of processor time, or, where a part may wait, of wall time."""
+
+    def __init__(self, *, waiting: Sequence[str] = ()) -> None:
+        self.parts = dict.fromkeys(PARTS, 0.0)
+        self._waiting, self._marks = waiting, self._now()
 
     def done(self, part: str) -> None:
         now = self._now()
-        self.parts[part] += now - self._mark
-        self._mark = now
+        wall, busy = (after - before for after, before in zip(now, self._marks, strict=True))
+        self.parts[part] += wall if part in self._waiting else busy
+        self._marks = now
+
+    @staticmethod
+    def _now() -> tuple[float, float]:
+        return time.perf_counter(), time.process_time()
 
 
 class Ours:
@@ -140,22 +147,19 @@ class Ours:
 
     def epoch_with_a_worker(self) -> dict[str, float]:
         self.number += 1
-        return self._run(self.beside.epoch(self.number), save=True, now=time.perf_counter)
+        return self._run(self.beside.epoch(self.number), save=True, waiting=PARTS)
 
     def resident(self) -> dict[str, float]:
         return self._run(iter(self.batches), save=True)
 
-    def in_turns(self) -> tuple[dict[str, float], dict[str, float]]:
+    def in_turns(self, *, steps: int) -> tuple[dict[str, float], dict[str, float]]:
         """An epoch from files with a worker beside, and as many steps on resident tensors between its own."""
         self.number += 1
         whole, alone = Counter[str](), Counter[str]()
-        stream, steps = self.beside.epoch(self.number), self.beside.steps_per_epoch
-        for start in range(0, steps, TURN):
-            last = start + TURN >= steps
-            whole.update(self._run(islice(stream, TURN), save=last, now=time.perf_counter))
-            alone.update(
-                self._run(iter(self.batches[start : start + TURN]), save=False, now=time.perf_counter)
-            )
+        stream = self.beside.epoch(self.number)
+        for step in range(steps):
+            whole.update(self._run(islice(stream, 1), save=step == steps - 1, waiting=WAITING))
+            alone.update(self._run([self.batches[step]], save=False))
         return dict(whole), dict(alone)
 
     def cost_of_triples(self) -> float:
@@ -176,10 +180,8 @@ class Ours:
             self.defence = cleanclip
         return median(more[1:]) / median(plain[1:]) - 1
 
-    def _run(
-        self, batches: Any, *, save: bool, now: Callable[[], float] = time.process_time
-    ) -> dict[str, float]:
-        learner, clock = self.learner, Clock(now)
+    def _run(self, batches: Any, *, save: bool, waiting: Sequence[str] = ()) -> dict[str, float]:
+        learner, clock = self.learner, Clock(waiting=waiting)
         self.clip.model.train()
         metrics = MetricsFile(self.folder / "metrics.jsonl")
         for step, host_batch in enumerate(batches):

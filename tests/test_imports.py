@@ -29,7 +29,7 @@ LAYERS = {
     "trainer": (
         ("", "architecture", "hugging_face"),
         ("log_places",),
-        ("checkpoint", "classes", "devices", "log", "losses", "optim", "ranks", "records", "seeds"),
+        ("checkpoint", "classes", "devices", "keys", "log", "losses", "optim", "ranks", "records", "seeds"),
         ("siglip_tower", "torchvision_shim", "transformers_shim", "vocabulary"),
         ("batch", "data", "figures", "images", "interrupt", "kept_tokens"),
         ("manifests", "model"),
