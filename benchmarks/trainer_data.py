@@ -1,12 +1,13 @@
 """How fast the trainer prepares batches from files: 500 x 375 JPEGs to 224 px, for `ft` and for `cleanclip`.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.trainer_data [--samples 512] [--workers 1 --workers 2] [--before CHECKOUT] [--no-sides]
+    OMP_NUM_THREADS=1 python -m benchmarks.trainer_data [--samples 512] [--workers 1 --workers 2]
+        [--before CHECKOUT] [--no-sides]
 
 Prints a Markdown table: samples per second of CPU time in one process, and beside it those of open_clip's own loader
 with the same decoding, resizing, normalising and tokens (for `cleanclip` the same AutoAugment views and second texts,
 too), and of an older checkout of this repository; each is a process of its own, they take turns, the medians are
 printed. Then, per number of worker processes, samples per second of wall time, which other work on the machine lowers;
-beside it what two loaders with a worker each prepare together that know nothing of each other: the machine's own ceiling.
+beside it what two loaders with a worker each, which know nothing of each other, prepare together: the machine's ceiling.
 Each side prepares two epochs, of which the second counts; with workers four, of which the last three count.
 """
 

@@ -1,6 +1,7 @@
 """Peak memory: a training run against open_clip's own trainer, and the loader at 500,000 pairs against 50,000.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.trainer_memory [--model RN50] [--batch 16] [--rounds 1] [--pairs 50000 --pairs 500000]
+    OMP_NUM_THREADS=1 python -m benchmarks.trainer_memory [--model RN50] [--batch 16] [--rounds 1]
+        [--pairs 50000 --pairs 500000]
 
 Each figure is the largest resident memory of a process of its own.
 """
