@@ -7,7 +7,7 @@ Prints a Markdown table: samples per second of CPU time in one process, and besi
 with the same decoding, resizing, normalising and tokens (for `cleanclip` the same AutoAugment views and second texts,
 too), and of an older checkout of this repository; each is a process of its own, they take turns, the medians are
 printed. Then, per number of worker processes, samples per second of wall time, which other work on the machine lowers;
-beside it what two loaders with a worker each, which know nothing of each other, prepare together: the machine's ceiling.
+beside it what two loaders of one worker each, which know nothing of each other, prepare together: the machine's limit.
 Each side prepares two epochs, of which the second counts; with workers four, of which the last three count.
 """
 
