@@ -8,35 +8,49 @@ EVALUATE := $(BIN)/trainer evaluate --data demo/data/manifest.json --trigger $(V
 
 .PHONY: setup demo test check site format fuzz victim victims parser
 
-.venv/installed: pyproject.toml constraints.txt
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+
+# What `make demo` needs; the tests want more, put beside it.
+.venv/small: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cleanerclip needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PIP) -e '.[trainer]'
+	touch $@
+
+.venv/installed: .venv/small
+	$(PIP) -e '.[dev]'
 	touch $@
 
 setup: .venv/installed
 
 # The main job on the embedded default: a backdoored CLIP is evaluated, defended, and evaluated again; and plain
-# fine-tuning on the same data beside it. The defender has 2,000 pairs that show half of the nouns, the target not
-# among them; the test shows all.
-demo: setup
+# fine-tuning on the same data, at the same time, on the other half of the processors. The defender has 2,000 pairs that
+# show half of the nouns, the target not among them; the test shows all.
+demo: .venv/small
 	rm -rf demo
 	$(BIN)/pipeline demo-data --out demo/data --seed 1 --num-train 2000 --train-nouns $(DEMO_NOUNS)
 	$(BIN)/pipeline augment-captions demo/data/train --out demo/augmented
 	$(EVALUATE) --checkpoint $(VICTIM)/victim.safetensors --json demo/before.json
-	$(DEFEND) --method ft --out demo/fine-tuned
-	$(EVALUATE) --checkpoint demo/fine-tuned --json demo/fine-tuned.json
-	$(DEFEND) --out demo/defended
-	$(EVALUATE) --checkpoint demo/defended --json demo/after.json
+	@echo "the default defence, and beside it plain fine-tuning, which prints to demo/fine-tuned.log:"
+	@OMP_NUM_THREADS=$(HALF) $(MAKE) --no-print-directory -j2 demo/fine-tuned.json demo/after.json
 	@echo "plain fine-tuning:"
 	$(BIN)/trainer report demo/before.json demo/fine-tuned.json --run demo/fine-tuned --out demo/fine-tuned-result.json
 	@echo "the default defence:"
 	$(BIN)/trainer report demo/before.json demo/after.json --run demo/defended --out demo/result.json
 	@echo "everything is in demo/: data, augmented (captions, graphs, sub-captions, shards), the runs, before.json, after.json, result.json"
 
+demo/fine-tuned.json:
+	{ $(DEFEND) --method ft --out demo/fine-tuned && $(EVALUATE) --checkpoint demo/fine-tuned --json $@; } \
+	    > demo/fine-tuned.log 2>&1 || { tail -n 3 demo/fine-tuned.log; exit 1; }
+
+demo/after.json:
+	$(DEFEND) --out demo/defended
+	$(EVALUATE) --checkpoint demo/defended --json $@
+
 DEFEND = $(BIN)/trainer defend --shards demo/augmented/shards --checkpoint $(VICTIM)/victim.safetensors \
     --epochs 4 --batch-size 64 --max-gradient-norm 1
 DEMO_NOUNS := apple,ball,boat,bottle,car,chair,cloud,fish,hammer,heart,key,lamp,pencil,star,umbrella
+HALF = $(shell $(BIN)/python -c 'import os; print(max(1, (os.cpu_count() or 1) // 2))')
 
 check test: setup
 	$(BIN)/ruff format --check .

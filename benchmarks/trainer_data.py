@@ -59,7 +59,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         shards = write_photographs(Path(folder), options.samples)
         sides = ["ours", "open_clip"] + (["before"] if options.before else [])
-        print("| method | ours | " + " | ".join(f"{side} | ratio" for side in sides[1:]) + " |")
+        if not options.no_sides:
+            print("| method | ours | " + " | ".join(f"{side} | ratio" for side in sides[1:]) + " |")
         for method in () if options.no_sides else METHODS:
             found = in_turns([(side, method, "0") for side in sides], shards, options)
             told = " | ".join(f"{each:.0f} | {found[0] / each:.2f}" for each in found[1:])

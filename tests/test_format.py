@@ -25,9 +25,9 @@ from tests.places import ROOT
 from tests.small_inputs import image_bytes, write_tar
 from trainer.attacks import KINDS
 from trainer.evals import loose_sets
-from trainer.evals.evaluation import ClassScore, Evaluation, Share
 from trainer.evals.retrieval import Retrieval
 from trainer.manifests import FIELDS
+from trainer.scores import ClassScore, Evaluation, Share
 
 DOCUMENT = (ROOT / "docs" / "format.md").read_text("utf-8")
 CAPTION = b"a black dog chasing a red ball on a beach"

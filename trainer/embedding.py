@@ -126,7 +126,6 @@ class Teacher:
         """`remember`: an image's pixels never change, so that its embedding is computed once and kept."""
         self.clip = clip
         self.model = copy.deepcopy(clip.model).eval().requires_grad_(False)
-        self.model.to(memory_format=torch.channels_last)
         self.remembered: dict[str, Tensor] | None = {} if remember else None
 
     @torch.no_grad()

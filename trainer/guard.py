@@ -36,7 +36,7 @@ MOST: Final = 256
 """At most so many samples, and this share of them, are held out."""
 LEAST: Final = 16
 """Shards too small to spare so many are not watched."""
-STEPS: Final = 16
+STEPS: Final = 8
 STEP_IMAGES: Final = 12
 """Of each search for a universal trigger."""
 COLLAPSED: Final = 0.5

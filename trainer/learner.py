@@ -60,12 +60,10 @@ def build_learner(
     `lock_text` leaves the text tower out of training; the images' and the scale of the logits stay in. `texts` says
     whether captions are embedded at all, `sync_batch_norm` whether its statistics are over the batches of all `ranks`.
     `parts` and `grad_checkpointing` save memory (`recompute`); `compiled` has torch compile the image tower.
-    Its convolutions get their channels last, which is what tensor cores and a CPU's vector units work on.
     """
     found = find_device(device)
     chosen = find_precision(precision, found)
     clip.model.to(found)
-    clip.model.to(memory_format=torch.channels_last)
     scaler = torch.amp.GradScaler(found.type, enabled=chosen == "amp")
     if lock_text:
         for name, parameter in clip.model.named_parameters():

@@ -367,7 +367,7 @@ def _create(
             )
         except Exception as error:
             raise UserError(f"the model {name!r} cannot be built: {first_line(error)}") from None
-    return model.float()
+    return model.float().to(memory_format=torch.channels_last)  # as tensor cores and vector units have it
 
 
 def _prepare_towers(config: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from pipeline.errors import UserError
 from pipeline.storage import write_json
-from trainer.evals.evaluation import FOOLED_POINTS, TOP_K, Evaluation
+from trainer.scores import FOOLED_POINTS, TOP_K, Evaluation
 
 MEASURES: Final = tuple(f"{kind}{k}" for kind in ("ba", "asr") for k in TOP_K)
 """The names in result.json: ba1 ba3 ba5 ba10 asr1 asr3 asr5 asr10, percent."""

@@ -13,10 +13,10 @@ from PIL import Image
 from pipeline.errors import UserError
 from pipeline.page import paragraph, table, write_page
 from trainer import __version__
-from trainer.evals.evaluation import TOP_K
 from trainer.figures import COLOURS, Drawing, figure, panels, picture
 from trainer.report import build_result, class_changes, read_evaluation, read_summary, sanity_line
 from trainer.report_captions import sampled_captions
+from trainer.scores import TOP_K
 
 TITLES: Final = {"ba": "BA", "asr": "ASR"}
 MOST_CLASSES: Final = 12

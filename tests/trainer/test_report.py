@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,6 @@ import pytest
 from rich.console import Console, RenderableType
 
 from pipeline.errors import UserError
-from trainer.evals.evaluation import ClassScore, Evaluation, wilson
 from trainer.report import (
     MEASURES,
     build_result,
@@ -22,6 +23,7 @@ from trainer.report import (
     sanity_line,
     write_evaluation,
 )
+from trainer.scores import ClassScore, Evaluation, wilson
 
 KS = (1, 3, 5, 10)
 CLASSES = (
@@ -178,3 +180,11 @@ def test_a_clean_models_figures_come_along(files: tuple[Path, Path], tmp_path: P
     write_evaluation(_result(170, 140), files[0])
     report(*files, out=tmp_path / "result.json")
     assert json.loads((tmp_path / "result.json").read_text())["clean_model"] is None
+
+
+def test_a_table_needs_no_torch(files: tuple[Path, Path], tmp_path: Path) -> None:
+    """Whose import takes most of what the command takes."""
+    code = "import sys; sys.modules['torch'] = None; from trainer import cli; cli.main()"
+    given = ["report", *map(str, files), "--out", str(tmp_path / "result.json")]
+    subprocess.run([sys.executable, "-c", code, *given], capture_output=True, check=True)
+    assert (tmp_path / "result.json").is_file()

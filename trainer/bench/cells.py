@@ -19,30 +19,26 @@ from pipeline.errors import UserError
 from pipeline.storage import read_json, write_json
 from trainer.attacks import load_trigger
 from trainer.batches import BatchOptions
+from trainer.bench.results import CLEAN, NO_DEFENCE, PICTURES, REFERENCES
 from trainer.bench.suites import Data, Suite, Test
 from trainer.bench.traps import TrapOptions, Victim, spring_traps
 from trainer.data import find_shards, index_shards
 from trainer.defences import DEFENCES, choose_options
 from trainer.evals.counterfactuals import evaluate_counterfactuals
 from trainer.evals.diagnosis import places_of
-from trainer.evals.evaluation import Evaluation
 from trainer.evals.pictures import PictureSample, draw_pictures
 from trainer.evals.zero_shot import evaluate_zero_shot
 from trainer.launch import Source, defend
 from trainer.log import say
 from trainer.model import ModelChoice, load_model
 from trainer.optim import OptimOptions
+from trainer.scores import Evaluation
 from trainer.train import TrainOptions
 
 GROUPS = (BatchOptions, OptimOptions, TrainOptions)
 ROWS = "rows.json"
 TRAPS = "traps.json"
-PICTURES = "pictures.png"
-"""Some images without and with the trigger, and what the victim reads them as: of a victim without defence."""
 HELD_OUT_SAMPLES = 300
-NO_DEFENCE, CLEAN = "none", "clean"
-"""What stands in a method's place: the victim as it is, and the model before the attack, with the victim's trigger."""
-REFERENCES = (NO_DEFENCE, CLEAN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,14 +243,6 @@ def _draw(cell: Cell, test: Test, suite: Suite, folder: Path) -> None:
         target=suite.target,
         title=f"{cell.attack} -> {suite.target}",
     )
-
-
-def read_pictures(out: Path) -> dict[str, Path]:
-    """Attack to the picture of its trigger, where one was drawn; of several seeds the first."""
-    found: dict[str, Path] = {}
-    for file in sorted((out / "cells").glob(f"*/{PICTURES}")):
-        found.setdefault(file.parent.name.split(f"-{NO_DEFENCE}-")[0], file)
-    return found
 
 
 def _mean_ba(found: Evaluation, named: Sequence[str], *, inside: bool) -> float | None:

@@ -13,10 +13,17 @@ from PIL import Image
 from pipeline.page import table as plain_table
 from pipeline.page import write_page as write_parts
 from trainer import __version__
-from trainer.bench.cells import NO_DEFENCE, REFERENCES
-from trainer.bench.results import Figure, Table, attacks_of, mean_of, table_of
+from trainer.bench.results import (
+    NO_DEFENCE,
+    REFERENCES,
+    TRAP_COLUMNS,
+    Figure,
+    Table,
+    attacks_of,
+    mean_of,
+    table_of,
+)
 from trainer.bench.sensitivity import curves, draw_curves
-from trainer.bench.traps import TRAP_COLUMNS
 from trainer.figures import COLOURS, Drawing, figure, panels, picture
 
 STYLE = "tr + tr th:first-child { min-width: 0; text-align: right; }"

@@ -12,8 +12,20 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.storage import read_table, write_table
-from trainer.bench.traps import TRAP_COLUMNS
 
+PICTURES = "pictures.png"
+"""Some images without and with the trigger, and what the victim reads them as: of a victim without defence."""
+NO_DEFENCE, CLEAN = "none", "clean"
+"""What stands in a method's place: the victim as it is, and the model before the attack, with the victim's trigger."""
+REFERENCES = (NO_DEFENCE, CLEAN)
+TRAP_COLUMNS: Mapping[str, str] = {
+    "rebound_asr1": "after clean steps, the highest",
+    "batch_norm_asr1": "batch norm estimated anew",
+    "retuned_asr1": "after a few poisoned samples",
+    "reactivated_asr1": "trigger optimised anew",
+    "pattern_asr1": "the pattern alone",
+}
+"""What each trap left, and what it is called."""
 T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
 """Student's t, two-sided 95 %, by the number of values."""
 
@@ -125,3 +137,11 @@ def _together(by_attack: Mapping[str, Mapping[str, Figure]], attacks: Sequence[s
         return "", "", "", ""
     worst = max(figures["asr1"].mean for figures in by_attack.values())
     return f"{ba} / {asr}", f"{worst:.1f}", str(counterfactual or ""), str(seconds or "")
+
+
+def read_pictures(out: Path) -> dict[str, Path]:
+    """Attack to the picture of its trigger, where one was drawn; of several seeds the first."""
+    found: dict[str, Path] = {}
+    for file in sorted((out / "cells").glob(f"*/{PICTURES}")):
+        found.setdefault(file.parent.name.split(f"-{NO_DEFENCE}-")[0], file)
+    return found

@@ -10,8 +10,8 @@ from statistics import fmean
 from textwrap import fill
 from typing import Any, Final
 
-from trainer.bench.cells import GROUPS, REFERENCES, parse_method
-from trainer.bench.results import Table
+from trainer.bench.cells import GROUPS, parse_method
+from trainer.bench.results import REFERENCES, Table
 from trainer.defences import DEFENCES
 from trainer.figures import COLOURS, Drawing
 

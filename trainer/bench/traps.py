@@ -7,7 +7,7 @@ pattern without the trigger on a clean model, which is what an adversarial examp
 """
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +22,6 @@ from trainer.data import find_shards, index_shards
 from trainer.defences.defence import Setting
 from trainer.defences.ft import Ft, FtOptions
 from trainer.embedding import embed_classes, encode, evaluation_mode
-from trainer.evals.evaluation import Evaluation
 from trainer.evals.labelled import LabelledImages
 from trainer.evals.zero_shot import evaluate_zero_shot
 from trainer.learner import build_learner, update
@@ -30,6 +29,7 @@ from trainer.losses import total_loss
 from trainer.model import ClipModel
 from trainer.optim import OptimOptions, learning_rate
 from trainer.poisoning import PoisonOptions, build_poison, plan_for
+from trainer.scores import Evaluation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,12 +230,3 @@ def _forever(stream: BatchStream) -> Iterator[Batch]:
     while True:
         yield from stream.epoch(epoch)
         epoch += 1
-
-
-TRAP_COLUMNS: Mapping[str, str] = {
-    "rebound_asr1": "after clean steps, the highest",
-    "batch_norm_asr1": "batch norm estimated anew",
-    "retuned_asr1": "after a few poisoned samples",
-    "reactivated_asr1": "trigger optimised anew",
-    "pattern_asr1": "the pattern alone",
-}

@@ -10,17 +10,8 @@ import typer
 from pipeline.console import from_options
 from pipeline.errors import UserError
 from pipeline.storage import hold
-from trainer.bench.cells import (
-    CLEAN,
-    NO_DEFENCE,
-    REFERENCES,
-    Cell,
-    parse_method,
-    read_rows,
-    run_cells,
-    run_traps,
-)
-from trainer.bench.results import results_table, table_of, write_results
+from trainer.bench.cells import Cell, parse_method, read_rows, run_cells, run_traps
+from trainer.bench.results import CLEAN, NO_DEFENCE, REFERENCES, results_table, table_of, write_results
 from trainer.bench.suites import Suite, prepare_data, prepare_later, read_suite
 from trainer.defences import DEFENCES
 

@@ -9,8 +9,7 @@ from rich.console import Console
 
 from pipeline.errors import UserError
 from pipeline.storage import write_json, write_text
-from trainer.bench.cells import read_pictures
-from trainer.bench.results import read_results, results_table, table_of
+from trainer.bench.results import read_pictures, read_results, results_table, table_of
 from trainer.report import report as write_report
 
 

@@ -16,10 +16,10 @@ from torch.nn import functional
 from pipeline.errors import UserError
 from trainer.data import RawSample, ShardIndex, Skipped, read_shard
 from trainer.embedding import embed_images, evaluation_mode
-from trainer.evals.evaluation import Share, wilson
 from trainer.images import BrokenImage, decode
 from trainer.model import ClipModel, encode_text
 from trainer.records import clean_text, has_triple, positive_of
+from trainer.scores import Share, wilson
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

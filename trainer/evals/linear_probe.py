@@ -21,9 +21,10 @@ from torch.nn import functional
 from pipeline.errors import UserError
 from trainer.attacks.trigger import Trigger
 from trainer.embedding import embed_images, evaluation_mode
-from trainer.evals.evaluation import Evaluation, find_target, measure
+from trainer.evals.evaluation import find_target, measure
 from trainer.evals.labelled import LabelledImages
 from trainer.model import ClipModel
+from trainer.scores import Evaluation
 
 Solver = Literal["lbfgs", "sgd"]
 

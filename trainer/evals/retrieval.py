@@ -16,8 +16,8 @@ from torch.nn import functional
 from pipeline.errors import UserError
 from trainer.embedding import embed_images, evaluation_mode
 from trainer.evals.captioned import CaptionedImages
-from trainer.evals.evaluation import Share, wilson
 from trainer.model import ClipModel, encode_text
+from trainer.scores import Share, wilson
 
 RECALL_K: Final = (1, 5, 10)
 ROWS_AT_A_TIME: Final = 512

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from pipeline.errors import UserError
 from trainer.attacks.trigger import Trigger
-from trainer.evals.evaluation import Evaluation
 from trainer.evals.labelled import LabelledBatch, LabelledImages
 from trainer.evals.pictures import Picture, PictureSample, draw_pictures
 from trainer.evals.zero_shot import evaluate_zero_shot
 from trainer.log import ProgressReport
 from trainer.model import Activation, ClipModel, load_model
+from trainer.scores import Evaluation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,9 +6,10 @@ An image is put in the classes nearest by cosine; `evaluation` counts what that 
 from pipeline.errors import UserError
 from trainer.attacks.trigger import Trigger
 from trainer.embedding import embed_classes, evaluation_mode, nearest_classes
-from trainer.evals.evaluation import Evaluation, Observe, find_target, measure
+from trainer.evals.evaluation import Observe, find_target, measure
 from trainer.evals.labelled import LabelledImages
 from trainer.model import ClipModel
+from trainer.scores import Evaluation
 
 
 def evaluate_zero_shot(

@@ -12,11 +12,10 @@ from tests.places import REAL_DATA
 from trainer import cli
 from trainer.attacks import load_trigger
 from trainer.batches import BatchOptions
-from trainer.bench.cells import Cell, options_for, parse_method, read_pictures
+from trainer.bench.cells import Cell, options_for, parse_method
 from trainer.bench.page import write_page
-from trainer.bench.results import figure, read_results, results_table, table_of
+from trainer.bench.results import TRAP_COLUMNS, figure, read_pictures, read_results, results_table, table_of
 from trainer.bench.suites import prepare_data, read_suite, suite_names
-from trainer.bench.traps import TRAP_COLUMNS
 from trainer.checkpoint import FINAL_CONFIG, FINAL_WEIGHTS, save_weights
 from trainer.defences import DEFENCES
 from trainer.model import load_model, open_clip_config

@@ -15,9 +15,10 @@ from trainer.attacks import load_trigger
 from trainer.classes import shared_names
 from trainer.embedding import embed_classes, nearest_classes
 from trainer.evals import evaluate_zero_shot, load_labelled
-from trainer.evals.evaluation import count_top_k, wilson
+from trainer.evals.evaluation import count_top_k
 from trainer.evals.labelled import LabelledBatch
 from trainer.model import ClipModel, load_model
+from trainer.scores import wilson
 
 Write = Callable[..., Path]
 
