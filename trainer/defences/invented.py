@@ -205,13 +205,9 @@ def invent(
             values.append(trigger.values)
             parts.append(trigger.apply(image_N3HW[rows[-1]].float() / 255, generator))
         embedded = model.encode_image(clip.normalise(torch.cat(parts))).float()
+        per_trigger = torch.split(functional.normalize(embedded, dim=-1), [len(part) for part in parts])
         found = embedded.new_zeros(())
-        for trigger, image_ND, row in zip(
-            triggers,
-            functional.normalize(embedded, dim=-1).split([len(part) for part in parts]),
-            rows,
-            strict=True,
-        ):
+        for trigger, image_ND, row in zip(triggers, per_trigger, rows, strict=True):
             found = found + concentrate(image_ND, clean_ND[row], aim_D=trigger.aim_D)
             if apart_KD is not None and len(apart_KD):
                 found = found + apart_weight * (image_ND @ apart_KD.T).amax(dim=1).mean()
