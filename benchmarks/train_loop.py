@@ -1,18 +1,24 @@
 """Where a training step's time goes, and how fast `cleanclip` is from files: against CleanCLIP's loop said again.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.train_loop [--samples 320] [--rounds 2]
+    OMP_NUM_THREADS=1 python -m benchmarks.train_loop [--samples 320] [--rounds 2] [--rates]
 
 The loop said again does what CleanCLIP's does: each image decoded by Pillow, resized and normalised by open_clip's own
 transform, its AutoAugment view likewise, captions as tokens before the first epoch, one process, float32, 77 tokens,
 torch's plain AdamW, the weights saved at an epoch's end. Both sides have the same files, model, batch and threads, and
 take turns. Samples per second of processor time, since wall time is of whatever else the machine does.
+
+`--rates` compares an epoch from files with a worker beside, with all that the trainer does (metrics, a state and
+weights at its end), with forward, backward and optimiser alone on resident tensors, step by step in turns. What
+computes counts by the training process's time on a processor, what waits (for data, for the disk) by wall time. The
+worker is some ten times as fast as the steps are.
 """
 
 import argparse
 import random
 import tempfile
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -45,12 +51,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--model", default="cleanerclip-rn-64")
     parser.add_argument("--size", type=int, nargs=2, default=(96, 72))
+    parser.add_argument("--rates", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         shards = write_photographs(Path(folder) / "shards", options.samples, size=tuple(options.size))
         index = index_shards(find_shards(shards))
-        ours, theirs = Ours(index, options.model, Path(folder)), Theirs(index, options.model, Path(folder))
+        ours = Ours(index, options.model, Path(folder))
+        num = options.samples // BATCH * BATCH
+        if options.rates:
+            print_rates(ours, num=num, rounds=options.rounds)
+            return
+        theirs = Theirs(index, options.model, Path(folder))
         sides: dict[str, Callable[[], dict[str, float]]] = {
             "from files": ours.epoch,
             "on resident tensors": ours.resident,
@@ -61,7 +73,6 @@ def main() -> None:
         for _ in range(options.rounds + 1):  # the first one warms up
             for name, side in sides.items():
                 found[name].append(side())
-        num = options.samples // BATCH * BATCH
         print("| cleanclip | samples/s of CPU | data | forward | backward | optimiser | other |")
         print("| --- | --- | --- | --- | --- | --- | --- |")
         for name, rounds in found.items():
@@ -75,17 +86,42 @@ def main() -> None:
         )
 
 
-class Clock:
-    """Seconds of processor time by what they were spent on."""
+def print_rates(ours: "Ours", *, num: int, rounds: int) -> None:
+    """Epochs of `num` samples against as many steps of forward, backward and optimiser alone."""
+    ratios = []
+    ours.in_turns(steps=2)  # the worker starts, memory is taken
+    for _ in range(rounds):
+        whole, alone = ours.in_turns(steps=num // BATCH)
+        computing = sum(alone[part] for part in ("forward", "backward", "optimiser"))
+        ratios.append(computing / sum(whole.values()))
+        shares = ", ".join(f"{name} {100 * part / sum(whole.values()):.1f} %" for name, part in whole.items())
+        print(
+            f"{num / sum(whole.values()):.1f} of {num / computing:.1f} samples/s: {100 * ratios[-1]:.1f} % ({shares})",
+            flush=True,
+        )
+    print(f"median: {100 * median(ratios):.1f} %")
 
-    def __init__(self, now: Callable[[], float] = time.process_time) -> None:
-        self.parts = dict.fromkeys(("data", "forward", "backward", "optimiser", "other"), 0.0)
-        self._now, self._mark = now, now()
+
+PARTS = ("data", "forward", "backward", "optimiser", "other")
+WAITING = ("data", "other")
+
+
+class Clock:
+    """Seconds by what they were spent on: of processor time, or, where a part may wait, of wall time."""
+
+    def __init__(self, *, waiting: Sequence[str] = ()) -> None:
+        self.parts = dict.fromkeys(PARTS, 0.0)
+        self._waiting, self._marks = waiting, self._now()
 
     def done(self, part: str) -> None:
         now = self._now()
-        self.parts[part] += now - self._mark
-        self._mark = now
+        wall, busy = (after - before for after, before in zip(now, self._marks, strict=True))
+        self.parts[part] += wall if part in self._waiting else busy
+        self._marks = now
+
+    @staticmethod
+    def _now() -> tuple[float, float]:
+        return time.perf_counter(), time.process_time()
 
 
 class Ours:
@@ -111,10 +147,20 @@ class Ours:
 
     def epoch_with_a_worker(self) -> dict[str, float]:
         self.number += 1
-        return self._run(self.beside.epoch(self.number), save=True, now=time.perf_counter)
+        return self._run(self.beside.epoch(self.number), save=True, waiting=PARTS)
 
     def resident(self) -> dict[str, float]:
         return self._run(iter(self.batches), save=True)
+
+    def in_turns(self, *, steps: int) -> tuple[dict[str, float], dict[str, float]]:
+        """An epoch from files with a worker beside, and as many steps on resident tensors between its own."""
+        self.number += 1
+        whole, alone = Counter[str](), Counter[str]()
+        stream = self.beside.epoch(self.number)
+        for step in range(steps):
+            whole.update(self._run(islice(stream, 1), save=step == steps - 1, waiting=WAITING))
+            alone.update(self._run([self.batches[step]], save=False))
+        return dict(whole), dict(alone)
 
     def cost_of_triples(self) -> float:
         """A step with as many triples as pairs, less one without, of the latter."""
@@ -134,10 +180,8 @@ class Ours:
             self.defence = cleanclip
         return median(more[1:]) / median(plain[1:]) - 1
 
-    def _run(
-        self, batches: Any, *, save: bool, now: Callable[[], float] = time.process_time
-    ) -> dict[str, float]:
-        learner, clock = self.learner, Clock(now)
+    def _run(self, batches: Any, *, save: bool, waiting: Sequence[str] = ()) -> dict[str, float]:
+        learner, clock = self.learner, Clock(waiting=waiting)
         self.clip.model.train()
         metrics = MetricsFile(self.folder / "metrics.jsonl")
         for step, host_batch in enumerate(batches):

@@ -1,12 +1,14 @@
 """How fast the trainer prepares batches from files: 500 x 375 JPEGs to 224 px, for `ft` and for `cleanclip`.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.trainer_data [--samples 512] [--workers 1 --workers 2] [--before CHECKOUT]
+    OMP_NUM_THREADS=1 python -m benchmarks.trainer_data [--samples 512] [--workers 1 --workers 2]
+        [--before CHECKOUT] [--no-sides]
 
 Prints a Markdown table: samples per second of CPU time in one process, and beside it those of open_clip's own loader
 with the same decoding, resizing, normalising and tokens (for `cleanclip` the same AutoAugment views and second texts,
 too), and of an older checkout of this repository; each is a process of its own, they take turns, the medians are
-printed. Then, per number of worker processes, samples per second of wall time, which other work on the machine lowers.
-Each side prepares two epochs, of which the second counts.
+printed. Then, per number of worker processes, samples per second of wall time, which other work on the machine lowers;
+beside it what two loaders of one worker each, which know nothing of each other, prepare together: the machine's limit.
+Each side prepares two epochs, of which the second counts; with workers four, of which the last three count.
 """
 
 import argparse
@@ -20,6 +22,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -46,24 +49,30 @@ def main() -> None:
     parser.add_argument("--model", default="RN50")
     parser.add_argument("--before", type=Path, help="a checkout to compare with")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--no-sides", action="store_true", help="workers alone")
     parser.add_argument("--side", nargs=4, help=argparse.SUPPRESS)  # which, method, workers, shards
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.side:
-        print(measure_side(load_model(options.model), *options.side))
+        print(measure_side(load_model(options.model), *options.side), flush=True)
         return
     with tempfile.TemporaryDirectory() as folder:
         shards = write_photographs(Path(folder), options.samples)
         sides = ["ours", "open_clip"] + (["before"] if options.before else [])
-        print("| method | ours | " + " | ".join(f"{side} | ratio" for side in sides[1:]) + " |")
-        for method in METHODS:
+        if not options.no_sides:
+            print("| method | ours | " + " | ".join(f"{side} | ratio" for side in sides[1:]) + " |")
+        for method in () if options.no_sides else METHODS:
             found = in_turns([(side, method, "0") for side in sides], shards, options)
             told = " | ".join(f"{each:.0f} | {found[0] / each:.2f}" for each in found[1:])
             print(f"| {method} | {found[0]:.0f} | {told} |", flush=True)
         for method in METHODS if options.workers else ():
-            found = in_turns([("ours", method, str(workers)) for workers in options.workers], shards, options)
+            rows = [("ours", method, str(workers)) for workers in options.workers]
+            *found, two = in_turns([*rows, ("two", method, "1")], shards, options)
             for workers, each in zip(options.workers, found, strict=True):
                 print(f"{method}, {workers} workers: {each:.0f} samples/s of wall time", flush=True)
+            print(
+                f"{method}, two loaders of one worker: {two:.0f} samples/s of wall time together", flush=True
+            )
 
 
 def in_turns(sides: list[tuple[str, str, str]], shards: str, options: argparse.Namespace) -> list[float]:
@@ -72,11 +81,32 @@ def in_turns(sides: list[tuple[str, str, str]], shards: str, options: argparse.N
     for _ in range(options.rounds):
         for each, side in zip(found, sides, strict=True):
             root = options.before if side[0] == "before" else Path(__file__).parents[1]
-            command = [sys.executable, __file__, "--model", options.model, "--side", *side, shards]
-            environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-            told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-            each.append(float(told.stdout))
+            name, num = ("ours", 2) if side[0] == "two" else (side[0], 1)
+            command = [sys.executable, __file__, "--model", options.model, "--side", name, *side[1:], shards]
+            each.append(started_together(command, num, root=root))
     return [median(each) for each in found]
+
+
+def started_together(command: list[str], num: int, *, root: Path) -> float:
+    """The sum of what `num` processes of the command tell, which measure at the same time."""
+    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                subprocess.Popen(
+                    command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                )
+            )
+            for _ in range(num)
+        ]
+        for process in processes:
+            assert process.stdout
+            process.stdout.readline()  # it is ready
+        for process in processes:
+            assert process.stdin
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        return sum(float(process.stdout.readline()) for process in processes if process.stdout)
 
 
 def measure_side(clip: ClipModel, side: str, method: str, workers: str, shards: str) -> float:
@@ -130,10 +160,12 @@ def write_photographs(folder: Path, num: int, *, size: tuple[int, int] = (500, 3
 
 
 def measure(batches: Iterable[int], *, clock: Callable[[], float]) -> float:
-    """Samples per second behind the first 0: what starts, has started."""
+    """Samples per second behind the first 0: what starts, has started, and the others are as far."""
     rows = iter(batches)
     while next(rows):
         pass
+    print("ready", flush=True)
+    sys.stdin.readline()
     started = clock()
     num = sum(rows)
     return num / (clock() - started)
@@ -144,7 +176,7 @@ def ours_over(clip: ClipModel, shards: str, method: str, *, workers: int = 0) ->
     index = index_shards(find_shards(shards))
     options = BatchOptions(batch_size=BATCH, workers=workers)
     stream = BatchStream(index, clip, needs=METHODS[method], options=options)
-    for epoch in range(2):
+    for epoch in range(4 if workers else 2):
         for batch in stream.epoch(epoch):
             if not workers:
                 clip.normalise(batch.image_M3HW)

@@ -1,6 +1,7 @@
 """Peak memory: a training run against open_clip's own trainer, and the loader at 500,000 pairs against 50,000.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.trainer_memory [--model RN50] [--batch 16] [--pairs 50000 --pairs 500000]
+    OMP_NUM_THREADS=1 python -m benchmarks.trainer_memory [--model RN50] [--batch 16] [--rounds 1]
+        [--pairs 50000 --pairs 500000]
 
 Each figure is the largest resident memory of a process of its own.
 """
@@ -9,6 +10,7 @@ import argparse
 import io
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -35,6 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--model", default="RN50")
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--pairs", type=int, action="append", default=[])
     parser.add_argument("--side", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -49,10 +52,10 @@ def main() -> None:
             write_photographs(folder / "shards", STEPS * options.batch)
             _write_table(folder)
             print("| RN50's trainer | MB at most |\n| --- | --- |")
-            for side in ("ours", "open_clip"):
-                print(
-                    f"| {side}, batch {options.batch} | {_measure(side, folder, options):.0f} |", flush=True
-                )
+            for side in ("ours", "open_clip") * options.rounds:
+                most = _measure(side, folder, options)
+                print(f"| {side}, batch {options.batch} | {most:.0f} |", flush=True)
+                shutil.rmtree(folder / "run", ignore_errors=True)
         for num in options.pairs:
             (folder / str(num)).mkdir()
             write_small(folder / str(num) / "00000.tar", num)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import default_collate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,12 +72,16 @@ class Prepared:
 
 
 def collate(rows: list[Prepared]) -> Batch:
-    """The rows as one batch; those that bring sub-captions become its triples."""
+    """The rows as one batch; those that bring sub-captions become its triples.
+
+    torch's own collating stacks them, for in a worker it does so in memory that the process which trains has, too;
+    what is stacked elsewhere, a thread of the worker would copy there.
+    """
     triples = [(number, row) for number, row in enumerate(rows) if row.positive_L is not None]
     return Batch(
         keys=tuple(row.key for row in rows),
-        image_M3HW=torch.stack([row.image_3HW for row in rows]),
-        text_BL=torch.stack([row.text_L for row in rows]),
+        image_M3HW=default_collate([row.image_3HW for row in rows]),
+        text_BL=default_collate([row.text_L for row in rows]),
         num_pairs=len(rows),
         image_view_B3HW=_stack([row.image_view_3HW for row in rows]),
         text_view_BL=_stack([row.text_view_L for row in rows]),
@@ -125,7 +130,7 @@ def _cat(tensors: list[Tensor | None]) -> Any:
 
 def _stack(tensors: list[Tensor | None]) -> Tensor | None:
     present = [tensor for tensor in tensors if tensor is not None]
-    return torch.stack(present) if present else None
+    return default_collate(present) if present else None
 
 
 def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:

@@ -10,7 +10,7 @@ import random
 import signal
 import warnings
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, get_args
@@ -92,7 +92,7 @@ class BatchStream:
         self.skipped = Skipped()
         """Broken images; the index counts the rest."""
         self.num_triples = (
-            min(options.triples or len(index.triple_keys), len(index.triple_keys)) if needs.triples else 0
+            min(options.triples or len(index.triples), len(index.triples)) if needs.triples else 0
         )
         check_samples(index, needs, options)
         if options.batch_size < ranks.world:
@@ -142,8 +142,10 @@ class BatchStream:
                         f"no image of step {part.step + 1} of epoch {epoch + 1} can be decoded, the first: "
                         f"{prepared[0].faults[0]}; check the shards' images"
                     )
-                yield join(pairs, beside=beside)
+                joined = join(pairs, beside=beside)
+                del pairs, found  # else the parts would stay in memory while the step computes
                 prepared, beside = [], None
+                yield joined
 
     def again(self) -> "BatchStream":
         """The same batches, whole, from another stream, which counts by itself what it leaves out: to look ahead."""
@@ -153,8 +155,7 @@ class BatchStream:
         """What each step of an epoch wants: its pairs, and the triples beside them; of all processes together."""
         index, options, size = self.index, self.options, self.options.batch_size
         order = sample_order(index, seed=options.seed, epoch=epoch, buffer=options.shuffle_buffer)
-        keys = choose_triples(index.triple_keys, self.num_triples, seed=options.seed, epoch=epoch)
-        chosen = {position for position in order if index.keys[position] in keys} if keys else set[int]()
+        chosen = choose_triples(index.triples, self.num_triples, seed=options.seed, epoch=epoch)
         picked = [position for position in order if position in chosen] if chosen else []
         views, enter = self.needs.views, options.triples_enter if chosen else "in-step"
         plain = len(order) // size
@@ -165,7 +166,7 @@ class BatchStream:
                 count = min(options.triples_per_step or size, len(picked))
                 turns = range(step * count, (step + 1) * count)
                 beside = [Row(position=picked[turn % len(picked)], triple=True) for turn in turns]
-            within = chosen if enter == "in-step" else set[int]()
+            within = chosen if enter == "in-step" else frozenset[int]()
             yield [Row(position=p, triple=p in within, views=views) for p in pairs], beside
         for step in range(max(0, skip - plain), len(picked) // size if enter == "extra-steps" else 0):
             extra = picked[step * size : (step + 1) * size]
@@ -244,7 +245,7 @@ def check_samples(index: ShardIndex, needs: Needs, options: BatchOptions) -> Non
             f"the shards hold {len(index.keys)} usable samples, fewer than one batch: use a batch size of "
             f"{len(index.keys)} or less, or more shards"
         )
-    if needs.triples and not index.triple_keys:
+    if needs.triples and not index.triples:
         raise UserError(
             "no sample has a positive and a negative sub-caption, which cleanerclip needs: make the shards with "
             "`pipeline augment-captions`, or choose --method cleanclip or ft"
@@ -256,11 +257,11 @@ def check_samples(index: ShardIndex, needs: Needs, options: BatchOptions) -> Non
         )
 
 
-def choose_triples(keys: tuple[str, ...], number: int, *, seed: int, epoch: int) -> frozenset[str]:
-    """The keys of the `number` samples whose sub-captions enter this epoch."""
-    if number >= len(keys):
-        return frozenset(keys)
-    return frozenset(random.Random(f"{seed}:{epoch}:triples").sample(keys, number))
+def choose_triples(positions: Sequence[int], number: int, *, seed: int, epoch: int) -> frozenset[int]:
+    """Of these positions the `number` whose samples bring their sub-captions into this epoch."""
+    if number >= len(positions):
+        return frozenset(positions)
+    return frozenset(random.Random(f"{seed}:{epoch}:triples").sample(positions, number))
 
 
 def sample_order(index: ShardIndex, *, seed: int, epoch: int, buffer: int) -> "array[int]":
@@ -270,7 +271,7 @@ def sample_order(index: ShardIndex, *, seed: int, epoch: int, buffer: int) -> "a
     rng.shuffle(shards)
     ends = (*index.starts[1:], len(index.keys))
     held: list[int] = []
-    order = array("q")
+    order = array("I")
     for shard in shards:
         for position in range(index.starts[shard], ends[shard]):
             held.append(position)

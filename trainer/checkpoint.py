@@ -15,7 +15,7 @@ import pickletools
 import struct
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -350,9 +350,26 @@ def _config_beside(path: Path) -> tuple[bool | None, dict[str, Any]]:
 
 def hash_weights(state_dict: Mapping[str, Tensor]) -> str:
     """sha256 over names, types, shapes and bytes of the tensors, by name; floats count as float32, however stored."""
+    return _hash((name, state_dict[name]) for name in sorted(state_dict))
+
+
+def hash_file(path: Path) -> str:
+    """`hash_weights` of a safetensors file, with one tensor in memory at a time."""
+    with safe_open(path, framework="pt") as file:
+        names = sorted(file.keys())
+    return _hash((name, _read_one(path, name)) for name in names)
+
+
+def _read_one(path: Path, name: str) -> Tensor:
+    with safe_open(path, framework="pt") as file:  # one opening for all would keep the whole file mapped
+        tensor: Tensor = file.get_tensor(name)
+        return tensor
+
+
+def _hash(tensors: Iterable[tuple[str, Tensor]]) -> str:
     digest = hashlib.sha256()
-    for name in sorted(state_dict):
-        tensor = state_dict[name].detach().cpu().contiguous()
+    for name, given in tensors:
+        tensor = given.detach().cpu().contiguous()
         tensor = tensor.float() if tensor.is_floating_point() else tensor
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")

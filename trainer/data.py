@@ -14,7 +14,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, zip_longest
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +28,7 @@ from pipeline.storage import (
     find_files,
     read_members,
 )
+from trainer.keys import Keys
 from trainer.records import clean_text, has_triple, views_of
 
 READ_EXTENSIONS = (*IMAGE_EXTENSIONS, "txt", "json", "cls")
@@ -36,10 +37,12 @@ NO_IMAGE = "no_image"
 NO_CAPTION = "no_caption"
 BAD_JSON = "bad_json"
 
-NOWHERE: Final = -1
+NOWHERE: Final = 0
 """The place of a member that a sample does not have, or that stands in a compressed or remote tar."""
+_BLOCK: Final = 512
+"""Members of a tar begin at multiples of it, and places are counted in it: 32 bits reach 2 TB far."""
 _PLACES: Final = 6
-"""Numbers for each sample: offset and size of its image, its text, its JSON."""
+"""Numbers of 32 bits for each sample: block and size of its image, its text, its JSON."""
 MOST_LEFT_OUT: Final = 9
 """For each sample that can be used; where more cannot, nobody meant these data."""
 _OPEN_SHARDS: Final = 64
@@ -91,10 +94,10 @@ class ShardIndex:
     shards: tuple[Path, ...]
     image_shards: tuple[Path | None, ...]
     """Beside each shard the one that holds its images; None where its own samples do."""
-    keys: tuple[str, ...]
+    keys: Keys
     """Of the samples with image and caption, in shard order."""
-    triple_keys: tuple[str, ...]
-    """Those that have a positive and at least one negative sub-caption."""
+    triples: "array[int]"
+    """Which of them have a positive and at least one negative sub-caption."""
     num_without_views: int
     """Samples that have no augmented caption stored."""
     skipped: Skipped
@@ -109,16 +112,16 @@ class ShardIndex:
 
     def take(self, positions: Sequence[int]) -> "ShardIndex":
         """The index of the samples at these positions in `keys` alone, which rise."""
-        keys = tuple(self.keys[position] for position in positions)
-        kept = frozenset(keys)
-        places = array("q")
-        for position in positions:
+        places, triples, with_triple = array("I"), array("I"), frozenset(self.triples)
+        for number, position in enumerate(positions):
             places.extend(self.places[position * _PLACES : (position + 1) * _PLACES])
+            if position in with_triple:
+                triples.append(number)
         return replace(
             self,
-            keys=keys,
-            triple_keys=tuple(key for key in self.triple_keys if key in kept),
-            num_without_views=min(self.num_without_views, len(keys)),
+            keys=Keys(self.keys[position] for position in positions),
+            triples=triples,
+            num_without_views=min(self.num_without_views, len(positions)),
             starts=tuple(bisect_left(positions, start) for start in self.starts),
             places=places,
         )
@@ -234,11 +237,9 @@ def index_shards(shards: tuple[Path, ...], *, image_shards: tuple[Path, ...] = (
         )
     beside = image_shards or (None,) * len(shards)
     skipped = Skipped()
-    keys: list[str] = []
-    triple_keys: list[str] = []
+    keys, triples, places = Keys(), array("I"), array("I")
     num_without_views = 0
     starts: list[int] = []
-    places = array("q")
     for shard, images in zip(shards, beside, strict=True):
         starts.append(len(keys))
         for group in _joined(shard, images, lambda extension: extension not in IMAGE_EXTENSIONS, skipped):
@@ -250,16 +251,18 @@ def index_shards(shards: tuple[Path, ...], *, image_shards: tuple[Path, ...] = (
             elif not _caption(_bytes_of(group, "txt"), record):
                 skipped.add(NO_CAPTION, name)
             else:
+                if has_triple(record):
+                    triples.append(len(keys))
                 keys.append(key)
-                places.extend(chain.from_iterable(map(_place, (image, group.get("txt"), group.get("json")))))
-                triple_keys += [key] if has_triple(record) else []
+                for member in (image, group.get("txt"), group.get("json")):
+                    places.extend(_place(member, shard))
                 num_without_views += not views_of(record)
     _check_index(shards, keys, starts, skipped)
     return ShardIndex(
         shards=shards,
         image_shards=beside,
-        keys=tuple(keys),
-        triple_keys=tuple(triple_keys),
+        keys=keys,
+        triples=triples,
         num_without_views=num_without_views,
         skipped=skipped,
         starts=tuple(starts),
@@ -267,10 +270,14 @@ def index_shards(shards: tuple[Path, ...], *, image_shards: tuple[Path, ...] = (
     )
 
 
-def _place(member: TarMember | None) -> tuple[int, int]:
+def _place(member: TarMember | None, shard: Path) -> tuple[int, int]:
     if member is None:
         return NOWHERE, 0
-    return (NOWHERE if member.offset is None else member.offset), member.size
+    block, rest = divmod(member.offset or NOWHERE, _BLOCK)
+    assert not rest, member.name
+    if block >= 2**32:
+        raise UserError(f"{shard} is larger than 2 TB: split it")
+    return block, member.size
 
 
 class SampleReader:
@@ -292,7 +299,7 @@ class SampleReader:
         image_shard = index.image_shards[number] or shard
         places = index.places[position * _PLACES : (position + 1) * _PLACES]
         pairs = tuple(zip(places[::2], places[1::2], strict=True))
-        if any(offset == NOWHERE and size for offset, size in pairs):
+        if any(block == NOWHERE and size for block, size in pairs):
             return self._from_whole(number, index.keys[position])
         image = self._bytes(image_shard, *pairs[0]) or b""
         text, data = (self._bytes(shard, *pair) for pair in pairs[1:])
@@ -306,8 +313,8 @@ class SampleReader:
             label=None,
         )
 
-    def _bytes(self, shard: Path, offset: int, size: int) -> bytes | None:
-        if offset == NOWHERE:
+    def _bytes(self, shard: Path, block: int, size: int) -> bytes | None:
+        if block == NOWHERE:
             return None
         if shard not in self._files:
             if len(self._files) == _OPEN_SHARDS:
@@ -317,7 +324,9 @@ class SampleReader:
             except OSError as error:
                 raise UserError(f"{shard} cannot be read: {error.strerror or error}") from None
         self._files.move_to_end(shard)
-        return os.pread(self._files[shard], size, offset)  # workers share the file, but not a place in it
+        return os.pread(
+            self._files[shard], size, block * _BLOCK
+        )  # workers share the file, but not a place in it
 
     def __del__(self) -> None:
         while self._files:
@@ -344,7 +353,7 @@ def read_captions(index: ShardIndex) -> Iterator[tuple[str, str]]:
                 yield group["__key__"], _caption(_bytes_of(group, "txt"), record)
 
 
-def _check_index(shards: tuple[Path, ...], keys: list[str], starts: list[int], skipped: Skipped) -> None:
+def _check_index(shards: tuple[Path, ...], keys: Keys, starts: list[int], skipped: Skipped) -> None:
     if not keys:
         counts = skipped.counts
         if counts[NO_IMAGE]:
@@ -364,8 +373,7 @@ def _check_index(shards: tuple[Path, ...], keys: list[str], starts: list[int], s
             f"only {len(keys):,} samples can be used, of {num_empty} of {len(shards)} shards none ({told}): mend these "
             f"shards or name only those that are whole"
         )
-    if len(set(keys)) < len(keys):
-        key = Counter(keys).most_common(1)[0][0]
+    if (key := keys.repeated()) is not None:
         raise UserError(f"the key {key!r} stands in several samples; keys must be unique over all shards")
 
 

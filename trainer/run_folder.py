@@ -251,7 +251,7 @@ def _write_final(
     skipped = stream.index.skipped | faults
     return {
         "checkpoint": str(weights),
-        "weights_sha256": checkpoints.hash_weights(checkpoints.read_weights(weights).state_dict),
+        "weights_sha256": checkpoints.hash_file(weights),
         "steps": run.step,
         "epochs": run.epoch,
         "seconds": round(run.seconds, 3),

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 
 from pipeline.errors import UserError
 from trainer import batches, images
+from trainer.batch import join as join_parts
 from trainer.batch import on_device
 from trainer.batches import Batch, BatchOptions, BatchStream, Needs, choose_triples, sample_order
 from trainer.data import SampleReader, ShardIndex, find_shards, index_shards
@@ -76,16 +78,17 @@ def test_an_epoch_holds_every_sample_once(index: ShardIndex, buffer: int) -> Non
 
 
 def test_triples_are_drawn_afresh_each_epoch_and_exactly_as_many(index: ShardIndex) -> None:
-    drawn = [choose_triples(index.triple_keys, 5, seed=0, epoch=epoch) for epoch in range(20)]
-    assert {len(keys) for keys in drawn} == {5}
+    drawn = [choose_triples(index.triples, 5, seed=0, epoch=epoch) for epoch in range(20)]
+    assert {len(positions) for positions in drawn} == {5}
     assert len(set(drawn)) > 15
     assert len(frozenset().union(*drawn)) > 20
-    assert choose_triples(index.triple_keys, 99, seed=0, epoch=0) == frozenset(index.keys)
+    assert choose_triples(index.triples, 99, seed=0, epoch=0) == frozenset(range(len(index.keys)))
 
 
 def test_in_step_triples_stand_where_their_samples_fall(index: ShardIndex, clip: ClipModel) -> None:
     whole = next(stream(index, clip, batch_size=26).epoch(0))
-    chosen = choose_triples(index.triple_keys, 5, seed=0, epoch=0)
+    positions = choose_triples(index.triples, 5, seed=0, epoch=0)
+    chosen = {index.keys[position] for position in positions}
     assert whole.triple_rows_T is not None
     assert {whole.keys[row] for row in whole.triple_rows_T} == chosen
     assert whole.positive_TL is not None
@@ -329,3 +332,30 @@ def test_without_room_for_a_file_tokens_are_made_each_time(
 def test_batches_come_onto_the_device_in_order(index: ShardIndex, clip: ClipModel) -> None:
     plain = list(stream(index, clip).epoch(0))
     assert all(map(equal, plain, on_device(stream(index, clip).epoch(0), torch.device("cpu"))))
+
+
+def test_workers_stack_in_memory_that_the_trainer_has_too(
+    index: ShardIndex, clip: ClipModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = next(stream(index, clip).epoch(0))
+    monkeypatch.setattr("torch.utils.data._utils.worker._worker_info", object())
+    there = next(stream(index, clip).epoch(0))
+    assert equal(here, there)
+    for name in ("image_M3HW", "image_view_B3HW"):
+        assert [getattr(batch, name).is_shared() for batch in (here, there)] == [False, True]
+
+
+def test_a_batch_of_parts_is_in_memory_once(
+    index: ShardIndex, clip: ClipModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts: list[weakref.ref[torch.Tensor]] = []
+
+    def join(pairs: list[batches.Batch], **beside: Any) -> batches.Batch:
+        parts.extend(weakref.ref(part.image_M3HW) for part in pairs)
+        return join_parts(pairs, **beside)
+
+    monkeypatch.setattr(batches, "join", join)
+    monkeypatch.setattr(batches, "PART", 3)
+    epoch = stream(index, clip).epoch(0)
+    assert next(epoch).num_pairs == 8
+    assert [part() for part in parts] == [None] * 3

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import pickle  # noqa: TID251
+import weakref
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline.errors import UserError
-from trainer.checkpoint import find_checkpoint, load_plain, read_weights, save_state, save_weights
+from trainer import checkpoint
+from trainer.checkpoint import (
+    find_checkpoint,
+    hash_file,
+    hash_weights,
+    load_plain,
+    read_weights,
+    save_state,
+    save_weights,
+)
 
 WEIGHTS = {"visual.conv1.weight": torch.arange(6.0).view(2, 3), "logit_scale": torch.tensor(2.5)}
 MODULE = OrderedDict((f"module.{key}", tensor) for key, tensor in WEIGHTS.items())
@@ -191,3 +201,23 @@ def test_state_comes_back_as_plain_types(tmp_path: Path) -> None:
     found = load_plain(tmp_path / "last.state.pt")
     assert (found["step"], found["optimizer"]["param_groups"]) == (7, OPTIMIZER["param_groups"])
     assert torch.equal(found["rng"], state["rng"])
+
+
+@pytest.mark.parametrize("storage", ["fp32", "fp16"])
+def test_a_file_is_hashed_a_tensor_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, storage: checkpoint.Storage
+) -> None:
+    path, read = tmp_path / "w.safetensors", list[weakref.ref[Tensor]]()
+    original = checkpoint._read_one
+
+    def read_one(path: Path, name: str) -> Tensor:
+        assert sum(tensor() is not None for tensor in read) <= 1
+        tensor = original(path, name)
+        read.append(weakref.ref(tensor))
+        return tensor
+
+    monkeypatch.setattr(checkpoint, "_read_one", read_one)
+    tensors = {f"w{number}": torch.rand(3, number) for number in range(4)} | {"n": torch.tensor(7)}
+    save_weights(path, tensors, metadata={}, storage=storage)
+    assert hash_file(path) == hash_weights(read_weights(path).state_dict)
+    assert len(read) == 5

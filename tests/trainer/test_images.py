@@ -51,6 +51,14 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(side: int) -> None
             images.decode(data)
 
 
+def test_a_large_jpeg_is_decoded_at_a_reduced_size() -> None:
+    large = Image.new("RGB", (3_200, 2_400), (200, 80, 10))
+    found = {kind: images.decode(encode(large, kind)) for kind in ("JPEG", "PNG")}
+    assert (found["JPEG"].size, found["PNG"].size) == ((1_600, 1_200), (3_200, 2_400))
+    small = [images.resize(image, 8).getpixel((4, 4)) for image in found.values()]
+    assert all(abs(one - other) <= 2 for one, other in zip(*small, strict=True))
+
+
 @pytest.mark.parametrize("size", [(64, 64), (90, 64), (64, 90), (17, 200), (1, 1)])
 @pytest.mark.parametrize("mode", images.RESIZE_MODES)
 def test_every_image_becomes_a_square(size: tuple[int, int], mode: images.ResizeMode) -> None:
