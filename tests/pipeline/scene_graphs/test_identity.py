@@ -39,7 +39,7 @@ def test_who_hands_parts_to_workers_loads_no_parser(tmp_path: Path) -> None:
         "".join(f"a dog chases a ball {n}\thttp://x/{n}.jpg\n" for n in range(4))
     )
     for workers, loads in ((2, "False"), (1, "True")):
-        command = [
+        command: list[str | Path] = [
             sys.executable,
             tmp_path / "run.py",
             tmp_path / "in.tsv",
