@@ -14,8 +14,9 @@ from pipeline import __version__
 from pipeline.captions.ingest import CaptionsIndex
 from pipeline.engine import map_parts
 from pipeline.errors import UserError
+from pipeline.records import describe_named
 from pipeline.schema import OK, SCHEMA_VERSION
-from pipeline.storage import MAX_NAMED_FAULTS, hash_named, read_json, read_table, size_of, write_json
+from pipeline.storage import MAX_NAMED_FAULTS, read_json, read_table, write_json
 
 MANIFEST: Final = "manifest.json"
 
@@ -81,13 +82,9 @@ def _describe(
     names: Sequence[str], known: Mapping[str, Mapping[str, Any]], out: Path, workers: int
 ) -> dict[str, Mapping[str, Any]]:
     files = [out / name for name in names if name not in known]
-    hashes = dict(
-        map_parts(hash_named, files, workers=workers if len(files) > 200 else 1, label="hashing the output")
-    )
-    return {
-        name: known.get(name) or {"bytes": size_of(out / name), "sha256": hashes[out / name]}
-        for name in names
-    }
+    workers = workers if len(files) > 200 else 1
+    described = dict(map_parts(describe_named, files, workers=workers, label="hashing the output"))
+    return {name: known.get(name) or described[out / name] for name in names}
 
 
 def read_files(file: Path) -> dict[str, dict[str, Any]]:

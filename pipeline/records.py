@@ -10,8 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from pipeline.errors import UserError
-from pipeline.storage import read_json, sha256_file, size_of, take_made, write_json
+from pipeline.storage import (
+    describe_file,
+    read_bytes,
+    sha256_file,
+    size_if_file,
+    take_made,
+    write_json,
+)
 
 FOLDER: Final = "parts"
 
@@ -24,12 +30,39 @@ def record_file(out: Path, number: int) -> Path:
 def read_record(out: Path, number: int) -> dict[str, dict[str, Any]]:
     """For each stage that is done with the part: `made_with`, a hash, and `files`, name to bytes and sha256."""
     try:
-        content = read_json(record_file(out, number))
-    except (UserError, OSError):
+        return _entries(read_bytes(record_file(out, number)))
+    except OSError:
+        return {}
+
+
+def _entries(record: bytes) -> dict[str, dict[str, Any]]:
+    try:
+        content = json.loads(record.decode())
+    except (ValueError, RecursionError):
         return {}
     if not isinstance(content, dict):
         return {}
     return {stage: entry for stage, entry in content.items() if _is_entry(entry)}
+
+
+def recorded_parts(out: Path) -> frozenset[int]:
+    """The numbers of the parts that have a record, by one look at their folder."""
+    return frozenset(int(file.stem) for file in (out / FOLDER).glob("*.json") if file.stem.isdigit())
+
+
+def described_files(out: Path, number: int) -> dict[str, dict[str, Any]]:
+    """The part's files by their names in `out`, described as its record does, and the record itself."""
+    try:
+        content = read_bytes(record_file(out, number))
+    except OSError:
+        return {}
+    found = {
+        f"{stage}/{name}": file
+        for stage, entry in _entries(content).items()
+        for name, file in entry["files"].items()
+    }
+    itself = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    return found | {f"{FOLDER}/{number:05d}.json": itself}
 
 
 def _is_entry(entry: object) -> bool:
@@ -44,22 +77,28 @@ def _is_entry(entry: object) -> bool:
     )
 
 
-def describe_file(file: Path) -> dict[str, Any]:
-    """Size and hash of a file."""
-    return {"bytes": size_of(file), "sha256": sha256_file(file)}
-
-
 def describe_made(file: Path) -> dict[str, Any]:
     """Size and hash of a file that was just made: what was sent to a store need not be fetched to be hashed."""
     made = take_made(file)
     return describe_file(file) if made is None else {"bytes": made[0], "sha256": made[1]}
 
 
+def describe_named(file: Path) -> tuple[Path, dict[str, Any]]:
+    """The path and `describe_made` of its file, for results that come in any order."""
+    return file, describe_made(file)
+
+
 def keep_record(
-    out: Path, number: int, stage: str, *, made_with: str, names: Sequence[str], order: Sequence[str]
+    out: Path,
+    number: int,
+    stage: str,
+    record: dict[str, dict[str, Any]],
+    *,
+    made_with: str,
+    names: Sequence[str],
+    order: Sequence[str],
 ) -> dict[str, Any]:
-    """Write down what `stage` made of the part: the files `names` of its folder; returns them described."""
-    record = read_record(out, number)
+    """Write down in the part's `record` that `stage` made the files `names` of its folder; returns these described."""
     files = {name: describe_made(out / stage / name) for name in names}
     record[stage] = {"made_with": made_with, "files": files}
     write_json(record_file(out, number), {name: record[name] for name in order if name in record})
@@ -83,13 +122,20 @@ def hash_identity(identity: Mapping[str, Any]) -> str:
 
 
 def compare_part(
-    out: Path, number: int, stage: str, *, made_with: str, names: Sequence[str], check: bool
+    out: Path,
+    number: int,
+    stage: str,
+    record: Mapping[str, Mapping[str, Any]],
+    *,
+    made_with: str,
+    names: Sequence[str],
+    check: bool,
 ) -> list[str] | None:
     """What is wrong with the files that a stage made of a part, a line each; None where it is not done with it.
 
-    Sizes are compared always, hashes of Parquet files and tars where `check` asks for it.
+    `record` is the part's. Sizes are compared always, hashes of Parquet files and tars where `check` asks for it.
     """
-    entry = read_record(out, number).get(stage)
+    entry = record.get(stage)
     if entry is None or sorted(entry["files"]) != sorted(names):
         return None
     if entry["made_with"] != made_with:
@@ -104,9 +150,9 @@ def compare_part(
 def compare_file(out: Path, name: str, expected: Mapping[str, Any], *, check: bool) -> str | None:
     """What is wrong with a file of the folder; None where it is what it should be."""
     file = out / name
-    if not file.is_file():
+    if (found := size_if_file(file)) is None:
         return f"{name} is missing"
-    if (found := size_of(file)) != expected["bytes"]:
+    if found != expected["bytes"]:
         return f"{name} has {found} bytes instead of {expected['bytes']}"
     if check and sha256_file(file) != expected["sha256"]:
         return f"{name} has other bytes than its sha256 says"

@@ -20,7 +20,7 @@ from pipeline.storage import (
     TarWriter,
     decode_text,
     parse_json,
-    write_atomically,
+    write_behind,
     write_json,
     write_table,
 )
@@ -101,7 +101,7 @@ def write_shard(
     else:
         images = _no_images(captions)
     statuses: list[str] = []
-    with write_atomically(folder / f"{number:05d}.tar") as file:
+    with write_behind(folder / f"{number:05d}.tar") as file:
         tar = TarWriter(file)
         for caption, row, (members, status) in zip(captions, subcaptions, images, strict=True):
             statuses.append(status)

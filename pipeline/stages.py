@@ -11,12 +11,12 @@ import functools
 import gc
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pipeline import __version__
 from pipeline.captions.columns import clean
@@ -31,7 +31,7 @@ from pipeline.captions.ingest import (
 )
 from pipeline.captions.readers import InputOptions, Source, open_source
 from pipeline.croissant import CROISSANT, describe_tables
-from pipeline.engine import map_parts, ray_cluster, workers_kept
+from pipeline.engine import map_parts, ray_cluster, without_garbage_collection, workers_kept
 from pipeline.errors import UserError
 from pipeline.lexicons.loading import Lexicons, load_lexicons
 from pipeline.manifest import MANIFEST, read_files, write_manifest
@@ -39,17 +39,19 @@ from pipeline.records import (
     FOLDER,
     compare_file,
     compare_part,
-    describe_file,
+    described_files,
     forget_stages,
     hash_identity,
     keep_record,
     read_record,
+    recorded_parts,
 )
-from pipeline.scene_graphs.parser import CaptionParser, without_garbage_collection
+from pipeline.scene_graphs.identity import BUNDLED, bundled_identity
 from pipeline.schema import MAX_CAPTION_CHARACTERS, Caption, SceneGraph, Subcaption
 from pipeline.shards import write_shard
 from pipeline.storage import (
     append_line,
+    describe_file,
     find_named,
     give_back_memory,
     hold,
@@ -72,6 +74,9 @@ from pipeline.tables import (
     scene_graphs_table,
     subcaptions_table,
 )
+
+if TYPE_CHECKING:
+    from pipeline.scene_graphs.parser import CaptionParser
 
 MADE_WITH: Final = "stages"
 """The folder that says of each stage what it was made with: in the stages' own, it would be read as a table."""
@@ -165,8 +170,14 @@ class Stage:
 
 
 @functools.lru_cache(maxsize=1)
-def _parser(spec: str, rules: str) -> CaptionParser:
+def _parser(spec: str, rules: str) -> "CaptionParser":
+    from pipeline.scene_graphs.parser import CaptionParser  # loads spaCy, for who parses alone
+
     return CaptionParser(spec, rules=rules)
+
+
+def _parser_identity(spec: str, rules: str) -> dict[str, str]:
+    return bundled_identity(rules) if spec == BUNDLED else _parser(spec, rules).identity()
 
 
 @functools.lru_cache(maxsize=1)
@@ -260,7 +271,7 @@ STAGES: Final[Mapping[str, Stage]] = {
     ),
     "scene_graphs": Stage(
         names=("{:05d}.parquet",),
-        identity=lambda options, _: {"parser": _parser(options.parser, options.rules).identity()},
+        identity=lambda options, _: {"parser": _parser_identity(options.parser, options.rules)},
         make=_make_scene_graphs,
         tells_status=True,
     ),
@@ -355,10 +366,16 @@ def _run_stages(options: PipelineOptions, source: Source | None, tell: Tell, log
     made_with = _prepare(options, index, tell)
     (out / MANIFEST).unlink(missing_ok=True)
     partwise = [name for name in options.stages if STAGES[name].make is not None]
+    recorded = recorded_parts(out)
+
+    def is_done(number: int) -> bool:
+        record = read_record(out, number)
+        return all(_compare(options, name, number, record, made_with) == [] for name in partwise)
+
     todo = [
         (part.number, part)
         for part in index.parts
-        if options.check or any(_compare(options, name, part.number, made_with) != [] for name in partwise)
+        if options.check or part.number not in recorded or not is_done(part.number)
     ]
     work = functools.partial(_run_part, replace(options, source=None), index.format, made_with)
     label = "writing " + " and ".join(stage.replace("_", " ") for stage in partwise)
@@ -423,12 +440,20 @@ def _captions(options: PipelineOptions, source: Source | None, tell: Tell) -> Ca
 
 
 def _compare(
-    options: PipelineOptions, stage: str, number: int, made_with: Mapping[str, str], *, check: bool = False
+    options: PipelineOptions,
+    stage: str,
+    number: int,
+    record: Mapping[str, Mapping[str, Any]],
+    made_with: Mapping[str, str],
+    *,
+    check: bool = False,
 ) -> list[str] | None:
     """What is wrong with a part's files; the rows that the manifest counts are compared by their hash in any case."""
     check = check or STAGES[stage].tells_status
     names = _names(stage, number)
-    return compare_part(options.out, number, stage, made_with=made_with[stage], names=names, check=check)
+    return compare_part(
+        options.out, number, stage, record, made_with=made_with[stage], names=names, check=check
+    )
 
 
 def _run_part(
@@ -449,15 +474,16 @@ def _make_part(
 ) -> tuple[int, float, list[str]]:
     start, told, changed = time.monotonic(), list[str](), False
     made: dict[str, Any] = {}
+    record = read_record(options.out, number)
     captions = read_captions(read_table(_part_file(options.out, "captions", number)))
     for name in options.stages:
         make, file = STAGES[name].make, _part_file(options.out, name, number)
         if make is None:
             continue
-        wrong = _compare(options, name, number, made_with, check=True)
+        wrong = _compare(options, name, number, record, made_with, check=True)
         if wrong == [] and not changed:
             continue
-        before = read_record(options.out, number).get(name, {}).get("files")
+        before = record.get(name, {}).get("files")
         make(
             Work(
                 options=options,
@@ -471,7 +497,7 @@ def _make_part(
         )
         names = _names(name, number)
         after = keep_record(
-            options.out, number, name, made_with=made_with[name], names=names, order=tuple(STAGES)
+            options.out, number, name, record, made_with=made_with[name], names=names, order=tuple(STAGES)
         )
         changed = before is not None and before != after
         told += [f"{line}; made again{', with other bytes' if changed else ''}" for line in wrong or ()]
@@ -556,13 +582,14 @@ def _finish(options: PipelineOptions, index: CaptionsIndex) -> dict[str, Any]:
             finish(options, index)
     made = [name for name in list(STAGES)[1:] if (options.out / made_with_file(name)).exists()]
     write_json(options.out / CROISSANT, describe_tables(("captions", *made), version=__version__))
+    described = _described_parts(options.out, index)
     return write_manifest(
         options.out,
         index,
         made={name: _without_source(read_json(options.out / made_with_file(name))) for name in made},
         told_by=next((name for name in reversed(made) if STAGES[name].tells_status), None),
-        files=_made_files(options.out, index, made),
-        made_before=_described_parts(options.out, index),
+        files=_made_files(options.out, described, made),
+        made_before=described,
         workers=options.workers,
     )
 
@@ -574,14 +601,12 @@ def _described_parts(out: Path, index: CaptionsIndex) -> dict[str, dict[str, Any
         for part in index.parts
     }
     for part in index.parts:
-        for stage, entry in read_record(out, part.number).items():
-            found |= {f"{stage}/{name}": file for name, file in entry["files"].items()}
+        found |= described_files(out, part.number)
     return found
 
 
-def _made_files(out: Path, index: CaptionsIndex, made: Sequence[str]) -> list[str]:
-    """The names of the files that the manifest of `out` vouches for, sorted stage by stage."""
-    parts = _described_parts(out, index)
+def _made_files(out: Path, parts: Iterable[str], made: Sequence[str]) -> list[str]:
+    """The names of the files that the manifest of `out` vouches for, sorted stage by stage; `parts` are the parts'."""
     others = [INDEX, *map(made_with_file, made), "shards/sizes.json", CROISSANT]
     names = {*parts, *(name for name in others if (out / name).is_file())}
     names |= {

@@ -192,28 +192,32 @@ class Guard:
     def _screen(self, image_ND: Tensor) -> dict[str, float]:
         """Searches each kind of trigger on half of the images, and measures it on the other."""
         half = len(self.image_N3HW) // 2
-        found = {}
+        trials = SearchOptions().trials
+        generators = [
+            torch.Generator().manual_seed(seeded_int("guard", self.seed, kind, size)) for kind, size in trials
+        ]
+        triggers = []
+        for (kind, size), generator in zip(trials, generators, strict=True):
+            (trigger,) = draw(kind, size, image_size=self.clip.image_size, num=1, generator=generator)
+            trigger.values = trigger.values.to(self.image_N3HW.device)
+            triggers.append(trigger)
         with evaluation_mode(self.clip):
-            for kind, size in SearchOptions().trials:
-                generator = torch.Generator().manual_seed(seeded_int("guard", self.seed, kind, size))
-                (trigger,) = draw(kind, size, image_size=self.clip.image_size, num=1, generator=generator)
-                trigger.values = trigger.values.to(self.image_N3HW.device)
-                for _ in range(STEPS):
-                    invent(
-                        trigger,
-                        self.clip.model,
-                        self.clip,
-                        self.image_N3HW[:half],
-                        image_ND[:half],
-                        generator=generator,
-                        num=STEP_IMAGES,
-                    )
-                with torch.no_grad():
-                    shown_N3HW = trigger.apply(self.image_N3HW[half:].float() / 255, generator)
-                    found[f"{kind} {size:g}"] = round(
-                        float(self._embed_images(shown_N3HW).mean(dim=0).norm()), 4
-                    )
-        return found
+            for _ in range(STEPS):
+                invent(
+                    triggers,
+                    self.clip.model,
+                    self.clip,
+                    self.image_N3HW[:half],
+                    image_ND[:half],
+                    generators=generators,
+                    num=STEP_IMAGES,
+                )
+            shown = {}
+            for (kind, size), trigger, generator in zip(trials, triggers, generators, strict=True):
+                shown_N3HW = trigger.apply(self.image_N3HW[half:].float() / 255, generator)
+                reach = float(self._embed_images(shown_N3HW).mean(dim=0).norm())
+                shown[f"{kind} {size:g}"] = round(reach, 4)
+        return shown
 
 
 def _pairs(clip: ClipModel, held: ShardIndex) -> tuple[Tensor, Tensor]:

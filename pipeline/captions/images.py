@@ -41,6 +41,9 @@ IMAGE_REFUSED: Final = "refused"
 
 def check_image(data: bytes) -> tuple[str, str]:
     """Status and file extension of image bytes, from the headers and the end marker (no pixel is decoded)."""
+    size = _plain_jpeg_size(data)
+    if size is not None:
+        return _judged(data, "jpg", *size)
     from PIL import Image, UnidentifiedImageError  # here: text alone needs no Pillow
 
     try:
@@ -55,6 +58,10 @@ def check_image(data: bytes) -> tuple[str, str]:
         return IMAGE_TOO_LARGE, ""
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, struct.error, IndexError):
         return IMAGE_BROKEN, ""
+    return _judged(data, extension, width, height)
+
+
+def _judged(data: bytes, extension: str | None, width: int, height: int) -> tuple[str, str]:
     if extension is None or width * height == 0:
         return IMAGE_BROKEN, ""
     if width * height > MAX_PIXELS:
@@ -62,6 +69,49 @@ def check_image(data: bytes) -> tuple[str, str]:
     if not _complete(data, extension):
         return IMAGE_BROKEN, ""
     return IMAGE_OK, extension
+
+
+_SEGMENT: Final = struct.Struct(">HH")
+_START_OF_SCAN, _TABLES, _JFIF = 0xFFDA, 0xFFDB, 0xFFE0
+_FRAMES: Final = (0xFFC0, 0xFFC1, 0xFFC2)
+_SKIPPED: Final = (0xFFC4, 0xFFDD, 0xFFFE)
+"""Huffman tables, restart intervals, comments."""
+
+
+def _plain_jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height of a JPEG of the plainest build, all that Pillow would look at; None leaves the bytes to Pillow.
+
+    Pillow makes objects of what nobody asks for here, which takes ten times as long.
+    """
+    if not data.startswith(b"\xff\xd8\xff"):
+        return None
+    at, size = 2, None
+    while at + 4 <= len(data):
+        marker, length = _SEGMENT.unpack_from(data, at)
+        start, at = at + 4, at + 2 + length
+        if length < 2 or at > len(data):
+            return None
+        if marker == _START_OF_SCAN:
+            return size
+        if marker in _FRAMES and size is None:
+            size = _plain_frame(data, start, length)
+            known = size is not None
+        elif marker == _TABLES:
+            known = (length - 2) % 65 == 0 and all(first < 16 for first in data[start:at:65])
+        elif marker == _JFIF:
+            known = length >= 16 and data.startswith(b"JFIF\0", start)
+        else:
+            known = marker in _SKIPPED
+        if not known:
+            return None
+    return None
+
+
+def _plain_frame(data: bytes, start: int, length: int) -> tuple[int, int] | None:
+    if length not in (11, 17):  # of one layer or three
+        return None
+    bits, height, width, layers = struct.unpack_from(">BHHB", data, start)
+    return (width, height) if bits == 8 and length == 8 + 3 * layers else None
 
 
 def _complete(data: bytes, extension: str) -> bool:

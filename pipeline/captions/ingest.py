@@ -17,7 +17,7 @@ import pyarrow as pa
 from pipeline.captions.readers import Source
 from pipeline.engine import map_parts
 from pipeline.errors import BadInput, UserError
-from pipeline.records import compare_file, describe_file
+from pipeline.records import compare_file, describe_made
 from pipeline.schema import Caption
 from pipeline.storage import (
     MAX_NAMED_FAULTS,
@@ -203,7 +203,7 @@ def _ingest(source: Source, folder: Path, *, rows_per_part: int, workers: int) -
 
 
 def _with_hash(part: Part, folder: Path) -> Part:
-    return replace(part, **describe_file(folder / f"{part.number:05d}.parquet"))
+    return replace(part, **describe_made(folder / f"{part.number:05d}.parquet"))
 
 
 def check_inputs(index: CaptionsIndex, *, workers: int) -> None:

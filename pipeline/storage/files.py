@@ -8,9 +8,11 @@ import contextlib
 import hashlib
 import json
 import os
+import queue
 import shutil
 import stat
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from typing import IO, Any, Final
 
 from pipeline.errors import UserError
 from pipeline.storage.keys import readable_name
-from pipeline.storage.remote import RemotePath, as_remote, is_remote, place, publish
+from pipeline.storage.remote import RemotePath, as_remote, is_remote, note_made, place, publish
 from pipeline.storage.remote_locks import hold_remote
 
 if sys.platform != "win32":
@@ -61,6 +63,70 @@ def write_atomically(path: Path) -> Iterator[IO[bytes]]:
     """A binary file to write `path` through; it gets its name only when the block ends without an error."""
     with write_by_path(path) as part, part.open("wb") as file:
         yield file
+
+
+_BLOCK: Final = 2**20
+_BLOCKS_WAITING: Final = 16
+_BLOCKS_BEFORE_A_FLUSH: Final = 32
+
+
+class _Behind:
+    """What is written to a file by a thread, in blocks, and hashed there: both let Python go on meanwhile."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._waiting: queue.Queue[list[bytes] | None] = queue.Queue(_BLOCKS_WAITING)
+        self._block, self._room = list[bytes](), _BLOCK
+        self._failed: OSError | None = None
+        self.digest, self.size = hashlib.sha256(), 0
+        self._thread = threading.Thread(target=self._work, name="write-behind", daemon=True)
+        self._thread.start()
+
+    def write(self, data: bytes) -> int:
+        if self._failed is not None:
+            raise self._failed
+        self._block.append(data)
+        self._room -= len(data)
+        if self._room <= 0:
+            self._waiting.put(self._block)
+            self._block, self._room = [], _BLOCK
+        return len(data)
+
+    def close(self) -> None:
+        """Wait until all is written; OSError where that failed."""
+        self._waiting.put(self._block)
+        self._waiting.put(None)
+        self._thread.join()
+        if self._failed is not None:
+            raise self._failed
+
+    def _work(self) -> None:
+        number = 0
+        while (block := self._waiting.get()) is not None:
+            if self._failed is not None:
+                continue
+            data = b"".join(block)
+            try:
+                self._file.write(data)
+                number += 1
+                if number % _BLOCKS_BEFORE_A_FLUSH == 0:  # the disk has begun when the end waits for it
+                    os.fsync(self._file.fileno())
+            except OSError as error:
+                self._failed = error
+            self.digest.update(data)
+            self.size += len(data)
+
+
+@contextlib.contextmanager
+def write_behind(path: Path) -> Iterator[_Behind]:
+    """As `write_atomically`, for large files: written and hashed by a thread; `take_made` says size and hash then."""
+    with write_atomically(path) as file:
+        behind = _Behind(file)
+        try:
+            yield behind
+        finally:
+            behind.close()
+    note_made(path, behind.size, behind.digest.hexdigest())
 
 
 def write_text(path: Path, text: str) -> None:
@@ -140,8 +206,7 @@ def remove_unfinished(folder: Path) -> None:
 def read_json(path: Path) -> Any:
     """The value of a JSON file; UserError where it is none."""
     try:
-        with path.open(encoding="utf-8") as file:
-            return json.load(file)
+        return json.loads(path.read_bytes().decode())
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is no JSON file: {error}") from error
 
@@ -150,6 +215,13 @@ def sha256_file(path: Path) -> str:
     """Hex SHA-256 of the file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def describe_file(path: Path) -> dict[str, Any]:
+    """`bytes` and `sha256` of a file, opened once."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"bytes": file.tell(), "sha256": digest}
 
 
 def hash_named(path: Path) -> tuple[Path, str]:
@@ -184,6 +256,17 @@ def read_regular(path: Path, *, limit: int) -> bytes | None:
 def size_of(path: Path) -> int:
     """The number of bytes of a file."""
     return path.stat().st_size
+
+
+def size_if_file(path: Path) -> int | None:
+    """The number of bytes of a file; None where there is none of that name."""
+    try:
+        if (remote := as_remote(path)) is not None:
+            return remote.file_size()
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
 def named(path: Path) -> str:

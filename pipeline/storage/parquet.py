@@ -4,7 +4,9 @@ import contextlib
 import ctypes
 import re
 import sys
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Any, Final
@@ -61,7 +63,8 @@ def write_table(path: Path, table: pa.Table) -> None:
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """The table of one Parquet file, or some of its columns; UserError where it is none, or is damaged."""
     with _told(path):
-        with _open(path) as file:
+        whole = is_remote(path) and columns is None  # in one request: columns are many of some KB
+        with pq.ParquetFile(pa.BufferReader(path.read_bytes())) if whole else _open(path) as file:
             table = file.read(columns=columns)
         table.validate(full=True)
         return table
@@ -109,32 +112,53 @@ def _file_system(path: Path) -> Any:
     return file_system()
 
 
+OF_FEW_VALUES: Final = frozenset(("kind", "lemma", "lexicon", "replacement", "rule", "status", "term_id"))
+"""Fields of the pipeline's tables whose values stand in a part many times: read as numbers of a list of them."""
+FILES_AHEAD: Final = 2
+
+
 class NarrowScan:
     """Some fields of Parquet files of one schema, as an Arrow stream that begins anew each time it is asked for.
 
     Unlike a data set's columns, `fields` may be fields of structs within lists, `negatives.edits.term_id`: nothing
-    else of `negatives` is read then.
+    else of `negatives` is read then. Files are read ahead of whoever takes the rows.
     """
 
     def __init__(self, paths: Sequence[Path], fields: Sequence[str]) -> None:
         """UserError where the files have no such field."""
         self._paths = paths
         with _told(paths[0]):
-            schema = self._open(paths[0]).schema
+            schema = pq.ParquetFile(str(paths[0]), filesystem=_file_system(paths[0])).schema
         leaves = [schema.column(number).path for number in range(len(schema))]
         self._columns = [leaf for leaf in leaves if leaf.replace(".list.element", "") in fields]
         if len(self._columns) != len(fields):
             raise UserError(f"{paths[0]}: not all of {', '.join(fields)} are in it: another version wrote it")
+        self._few = [leaf for leaf in self._columns if leaf.rpartition(".")[2] in OF_FEW_VALUES]
 
     def _open(self, path: Path) -> pq.ParquetFile:
-        return pq.ParquetFile(str(path), filesystem=_file_system(path))
+        return pq.ParquetFile(str(path), filesystem=_file_system(path), read_dictionary=self._few)
+
+    def _read(self, path: Path) -> list[pa.RecordBatch]:
+        return list(self._open(path).iter_batches(columns=self._columns, use_threads=False))
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        with ThreadPoolExecutor(FILES_AHEAD) as pool:
+            coming = deque[Future[list[pa.RecordBatch]]]()
+            try:
+                for path in self._paths:
+                    coming.append(pool.submit(self._read, path))
+                    if len(coming) > FILES_AHEAD:
+                        yield from coming.popleft().result()
+                while coming:
+                    yield from coming.popleft().result()
+            finally:
+                pool.shutdown(cancel_futures=True)
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """Arrow's interface for streams, as DuckDB asks for it: once to know the columns, once for each scan."""
         first = next(self._open(self._paths[0]).iter_batches(columns=self._columns, batch_size=1), None)
         whole = self._open(self._paths[0]).schema_arrow if first is None else first.schema
-        batches = (b for path in self._paths for b in self._open(path).iter_batches(columns=self._columns))
-        reader = pa.RecordBatchReader.from_batches(whole.remove_metadata(), batches)
+        reader = pa.RecordBatchReader.from_batches(whole.remove_metadata(), self._batches())
         return reader.__arrow_c_stream__(requested_schema)
 
 
@@ -289,11 +313,14 @@ def find_repeated(folder: Path, column: str) -> list[tuple[str, int, str, int]]:
 
 def _are_distinct(files: Sequence[Path], column: str) -> bool:
     """Whether the values are few enough for memory, and each stands once: so it mostly is, and needs no DuckDB."""
-    rows = sum(map(count_rows, files))
-    if rows > MAX_ROWS_IN_MEMORY:
-        return False
-    values = pa.chunked_array([read_table(file, [column])[column].combine_chunks() for file in files])
-    return bool(pyarrow.compute.count_distinct(values).as_py() == rows)
+    rows, values = 0, list[pa.Array]()
+    for file in files:
+        with _told(file), _open(file) as opened:
+            rows += opened.metadata.num_rows
+            if rows > MAX_ROWS_IN_MEMORY:
+                return False
+            values.append(opened.read(columns=[column])[column].combine_chunks())
+    return bool(pyarrow.compute.count_distinct(pa.chunked_array(values)).as_py() == rows)
 
 
 def _numbered_rows(files: Sequence[Path], column: str) -> pa.RecordBatchReader:

@@ -37,6 +37,8 @@ _OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "gs": {"use_listings_cache": False},
 }
 """Listings are not kept: others write, too."""
+_WHOLE: Final[dict[str, dict[str, Any]]] = {"s3": {"max_concurrency": 1}}
+"""How an object is read at once: s3fs asks for its size first, else."""
 ATTEMPTS: Final = 6
 FIRST_WAIT_SECONDS: Final = 0.5
 """Doubled with each attempt: sixteen seconds in all, beside what the libraries wait for themselves."""
@@ -164,6 +166,11 @@ class RemotePath(PurePosixPath):
             raise RemoteError(f"{self}: the server does not say how long it is: download it first")
         return SimpleNamespace(st_size=found["size"])
 
+    def file_size(self) -> int | None:
+        """Bytes of the object, by one question to the store; None where there is none."""
+        found = self._info() or {}
+        return int(found["size"]) if found.get("type") == "file" else None
+
     def _info(self) -> dict[str, Any] | None:
         if self.url.partition("://")[2].startswith("."):  # above a bucket
             return None
@@ -201,12 +208,12 @@ class RemotePath(PurePosixPath):
     def open(self, mode: str = "r", **how: Any) -> Any:
         """The object to be read, block by block: as bytes with `rb`, else as text. It can be searched."""
         assert set(mode) <= set("rb"), mode  # written by `publish` alone
-        file = io.BufferedReader(_Blocks(self), LAST_BLOCK)
+        file = _ReadAhead(_Blocks(self), LAST_BLOCK)
         return file if "b" in mode else io.TextIOWrapper(file, **how)
 
     def read_bytes(self) -> bytes:
         """All of it."""
-        data: bytes = self._ask(lambda system: system.cat_file(self.url))
+        data: bytes = self._ask(lambda system: system.cat_file(self.url, **_WHOLE.get(self.scheme, {})))
         return data
 
     def read_text(self, encoding: str = "utf-8") -> str:
@@ -349,6 +356,14 @@ class _Blocks(io.RawIOBase):
         return self._path.read_range(start, self._size) if start < self._size else b""
 
 
+class _ReadAhead(io.BufferedReader):
+    """Fills its buffer whatever it is asked for: text is read by `read1`, which asks for 8 KB each time otherwise."""
+
+    def read1(self, size: int = -1, /) -> bytes:
+        self.peek(1)
+        return super().read1(size)
+
+
 # ------------------------------------------------------------------------------------------------------------ written
 _made: Final[dict[str, tuple[int, str]]] = {}
 
@@ -364,9 +379,17 @@ def publish(path: RemotePath) -> Iterator[Path]:
         with file.open("rb") as opened:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
         path.put(file)
-        _made[str(path)] = (file.stat().st_size, digest)
+        note_made(cast(Path, path), file.stat().st_size, digest)
+
+
+def note_made(path: Path, size: int, sha256: str) -> None:
+    """Keep what a file was when it was written, for `take_made`."""
+    _made[str(path)] = (size, sha256)
 
 
 def take_made(path: Path) -> tuple[int, str] | None:
-    """Size and SHA-256 of what this process wrote there, once: of what it meant to write, whatever is there now."""
-    return _made.pop(str(path), None) if is_remote(path) else None
+    """Size and SHA-256 of what this process wrote there, once: of what it meant to write, whatever is there now.
+
+    None where they were not taken on the way: of files of a disk, all but those of `write_behind`.
+    """
+    return _made.pop(str(path), None)

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, Protocol
 
 from pipeline.errors import UserError
 from pipeline.storage.keys import is_inside, readable_name, split_name
@@ -298,10 +298,14 @@ def _has_its_end(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bool:
     return len(tar.fileobj.read(1)) == 1
 
 
+class _Writable(Protocol):
+    def write(self, data: bytes, /) -> int: ...
+
+
 class TarWriter:
     """Writes WebDataset samples so that the same samples give the same bytes: those of Python's tarfile."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: _Writable) -> None:
         self._file = file
         self._size = 0
 

@@ -28,7 +28,9 @@ from pipeline.storage import (
     RemoteError,
     find_files,
     hold,
+    open_text,
     place,
+    read_json,
     read_table,
     read_tar,
     remote,
@@ -63,6 +65,7 @@ class Faults:
         self.upstream = upstream.removeprefix("http://")
         self.planned: list[tuple[str, str, int | str]] = []
         self.met: list[int | str] = []
+        self.asked: list[tuple[str, str]] = []
         self.lock = threading.Lock()
         outer = self
 
@@ -107,6 +110,7 @@ class Faults:
 
     def answer(self, handler: Any) -> None:
         body = self.body(handler)
+        self.asked.append((handler.command, handler.path))
         fault = self._fault(handler.command, handler.path)
         if fault == "hang":
             time.sleep(2)
@@ -276,6 +280,24 @@ def test_a_tar_is_read_where_it_is_in_blocks(faults: Faults, tmp_path: Path) -> 
     assert [sample.members for sample in samples] == [{"bin": bytes([n]) * 700_000} for n in range(4)]
 
 
+def test_what_is_read_takes_few_requests(faults: Faults) -> None:
+    text = "".join(f"a line, and its number: {number}\n" for number in range(40_000))
+    remote.as_remote(url("a.csv")).put_bytes(text.encode())  # type: ignore[union-attr]
+    faults.asked.clear()
+    with open_text(url("a.csv")) as file:
+        assert list(file) == text.splitlines(keepends=True)
+    assert [method for method, _ in faults.asked] == ["HEAD", "GET", "GET", "GET"]  # blocks grow
+    write_json(url("a.json"), [1])
+    table = pa.table({name: ["x"] * 10 for name in "abcdef"})
+    write_table(url("a.parquet"), table)
+    faults.asked.clear()
+    assert read_json(url("a.json")) == [1]
+    assert read_table(url("a.parquet")).equals(table)
+    with pytest.raises(FileNotFoundError):
+        read_json(url("b.json"))
+    assert [method for method, _ in faults.asked] == ["GET", "GET", "GET"]
+
+
 def test_patterns_mean_objects(faults: Faults, tmp_path: Path) -> None:
     for name in ("in/00000.tar", "in/00001.tar", "in/deep/00002.tar", "in[1]/a.tar"):
         put_input(name, tmp_path=tmp_path)
@@ -394,6 +416,8 @@ def test_a_run_in_a_store_has_the_bytes_of_one_on_a_disk(faults: Faults, tmp_pat
     run_stages(PipelineOptions(source=InputOptions(input=str(tmp_path / "in")), out=tmp_path / "out"))
     run_stages(PipelineOptions(source=InputOptions(input=f"s3://{BUCKET}/in"), out=url("out")))
     assert len(faults.met) == 3
+    of_a_part = [path for _, path in faults.asked if "/out/" in path and "00001" in path]
+    assert len(of_a_part) <= 25, of_a_part
     local = {
         path.relative_to(tmp_path / "out").as_posix(): path.read_bytes()
         for path in (tmp_path / "out").rglob("*")
@@ -505,6 +529,33 @@ def test_the_trainer_and_the_lexicons_read_a_store(faults: Faults, tmp_path: Pat
     found, own = load_lexicons(url("lexicons")), load_lexicons()
     assert found.identity() == own.identity()
     assert found.objects.terms == own.objects.terms
+
+
+def test_a_trainers_command_takes_urls(faults: Faults, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    put_input("shards/00000.tar", tmp_path=tmp_path)
+    faults.plan("GET", "shards/00000.tar", 503)
+    words = [
+        "poison",
+        "--trigger",
+        "badnet",
+        "--target",
+        "dog",
+        "--rate",
+        "0.5",
+        "--out",
+        str(tmp_path / "poisoned"),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "trainer", *words, "--shards", f"s3://{BUCKET}/shards/{{00000..00000}}.tar"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert faults.met == [503]
+    (tar,) = (tmp_path / "poisoned" / "shards").glob("*.tar")
+    assert len(list(read_tar(tar, wanted=None, faults=[]))) == len(CAPTIONS)
 
 
 def test_a_command_takes_urls(faults: Faults, tmp_path: Path) -> None:

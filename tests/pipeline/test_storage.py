@@ -1,16 +1,29 @@
 """Files are whole or not there; same rows, same bytes; a hostile or damaged tar loses only what is damaged."""
 
 import contextlib
+import errno
 import io
+import os
 import subprocess
 import sys
 import tarfile
+import threading
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.storage import TarWriter, hold, read_tar, split_name, write_atomically, write_by_path
+from pipeline.storage import (
+    TarWriter,
+    describe_file,
+    hold,
+    read_tar,
+    split_name,
+    take_made,
+    write_atomically,
+    write_behind,
+    write_by_path,
+)
 from tests.small_inputs import write_tar
 
 HOLD = "import os, sys, pathlib, pipeline.storage\nwith pipeline.storage.hold(pathlib.Path(sys.argv[1]))"
@@ -33,6 +46,36 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         fail()
     assert file.read_text() == "old"
+
+
+def test_what_a_thread_writes_is_whole_and_hashed(tmp_path: Path) -> None:
+    file, pieces = tmp_path / "a.tar", [bytes([number]) * 700_000 for number in range(60)]
+    with write_behind(file) as new:
+        for piece in pieces:
+            new.write(piece)
+    assert file.read_bytes() == b"".join(pieces)
+    found = describe_file(file)
+    assert take_made(file) == (found["bytes"], found["sha256"])
+    assert take_made(file) is None
+
+
+def test_a_thread_that_cannot_write_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        if threading.current_thread().name == "write-behind":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+
+    def write() -> None:
+        with write_behind(tmp_path / "a.tar") as new:
+            for _ in range(200):
+                new.write(bytes(2**20))
+
+    with pytest.raises(OSError, match="No space left"):
+        write()
+    assert not (tmp_path / "a.tar").exists()
+    assert take_made(tmp_path / "a.tar") is None
+    assert "write-behind" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_same_samples_same_bytes() -> None:

@@ -141,19 +141,25 @@ def _invert(
     for trigger in starts:
         trigger.values = trigger.values.to(image_N3HW.device)
 
-    def improve(trigger: InventedTrigger, steps: int) -> None:
+    def improve(triggers: list[InventedTrigger], steps: int) -> None:
         for _ in range(steps):
-            num = options.step_images
-            invent(trigger, clip.model, clip, image_N3HW, clean_ND, generator=generator, num=num)
+            invent(
+                triggers,
+                clip.model,
+                clip,
+                image_N3HW,
+                clean_ND,
+                generators=[generator] * len(triggers),
+                num=options.step_images,
+            )
 
     first = math.ceil(FIRST * options.steps)
-    for trigger in starts:
-        improve(trigger, first)
+    improve(starts, first)
     best = max(starts, key=lambda each: _reach(clip, each, image_N3HW[:JUDGED_BY]))
     coarse = (options.steps - first) // 2
-    improve(best, coarse)
+    improve([best], coarse)
     best.step_size /= 3
-    improve(best, options.steps - first - coarse)
+    improve([best], options.steps - first - coarse)
     return best
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from pipeline.errors import UserError
 from trainer.batches import Batch, Needs
 from trainer.defences.defence import Defence, Setting, check_weights
-from trainer.defences.invented import KINDS, InventedTrigger, aim_of, check_bank, invent, skip_draws, spread
+from trainer.defences.invented import KINDS, InventedTrigger, aim_of, check_bank, invent, spread
 from trainer.defences.strange_images import strange_images
 from trainer.embedding import Embeddings, Teacher
 from trainer.log import say
@@ -99,12 +99,12 @@ class Anchored(Defence):
             aims = [earlier.aim_D for earlier in self.pool if earlier.aim_D is not None]
             for _ in range(self.options.invent_steps):
                 invent(
-                    trigger,
+                    [trigger],
                     self.teacher.model,
                     self.setting.clip,
                     image_N3HW,
                     clean_ND,
-                    generator=generator,
+                    generators=[generator],
                     apart_KD=torch.stack(aims) if aims and self.options.apart else None,
                     apart_weight=self.options.apart,
                 )
@@ -123,7 +123,7 @@ class Anchored(Defence):
         pixels_B3HW = ranks.gather(batch.image_M3HW[: batch.num_pairs])
         image_B3HW = pixels_B3HW.float() / 255
         chosen = self._choose(generator)
-        self._craft(chosen, pixels_B3HW, clean_BD, generator)
+        self._craft(chosen, pixels_B3HW, clean_BD, step=step)
         wanted_ND, image_N3HW = clean_BD, image_B3HW
         self.num_strange = round(self.options.strange * len(image_B3HW))
         strange_S3HW = image_B3HW[:0]
@@ -161,31 +161,23 @@ class Anchored(Defence):
         return [self.pool[start + int(torch.randint(size, (), generator=generator))] for start in starts]
 
     def _craft(
-        self,
-        chosen: list[InventedTrigger],
-        image_B3HW: Tensor,
-        clean_BD: Tensor,
-        generator: torch.Generator,
+        self, chosen: list[InventedTrigger], image_B3HW: Tensor, clean_BD: Tensor, *, step: int
     ) -> None:
-        """Each takes a step against the model as it has become."""
+        """Each takes a step against the model as it has become; the processes share them out."""
         if not self.options.craft_images:
             return
-        clip = self.setting.clip
-        ranks = self.setting.ranks
+        clip, ranks = self.setting.clip, self.setting.ranks
+        own = range(ranks.rank, len(chosen), ranks.world)
         with frozen_statistics(clip.model.visual):
-            for number, trigger in enumerate(chosen):  # the processes take them in turn
-                if number % ranks.world != ranks.rank:
-                    skip_draws(trigger, image_B3HW, generator=generator)
-                    continue
-                invent(
-                    trigger,
-                    clip.model,
-                    clip,
-                    image_B3HW,
-                    clean_BD,
-                    generator=generator,
-                    num=self.options.craft_images,
-                )
+            invent(
+                [chosen[number] for number in own],
+                clip.model,
+                clip,
+                image_B3HW,
+                clean_BD,
+                generators=[self._generator("craft", step, number) for number in own],
+                num=self.options.craft_images,
+            )
         for number, trigger in enumerate(chosen):
             trigger.values = ranks.take_from(number % ranks.world, trigger.values)
 

@@ -7,7 +7,7 @@ that it is tested on, but kinds do resemble families, and `tint` was added when 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import torch
@@ -178,42 +178,43 @@ KINDS: Final[Mapping[str, type[InventedTrigger]]] = {
 
 
 def invent(
-    trigger: InventedTrigger,
+    triggers: Sequence[InventedTrigger],
     model: Any,
     clip: ClipModel,
     image_N3HW: Tensor,
     clean_ND: Tensor,
     *,
-    generator: torch.Generator,
+    generators: Sequence[torch.Generator],
     num: int = 32,
     apart_KD: Tensor | None = None,
     apart_weight: float = 1.0,
 ) -> None:
-    """One step of the trigger, by `num` of the uint8 images, to where it misleads `model` most.
+    """One step of each trigger, by `num` of the uint8 images that its generator draws, to where it misleads most.
 
-    `model` is in evaluation mode; `clip` says how its inputs are normalised; `clean_ND` are the unit embeddings that
-    the images should have. It leads images to its aim, where it has one; else to one place, whichever it is, but none
-    of `apart_KD`, to which others lead.
+    `model` is in evaluation mode, so that one forward pass for all gives each what it would get alone; `clip` says how
+    its inputs are normalised; `clean_ND` are the unit embeddings that the images should have. A trigger leads images
+    to its aim, where it has one; else to one place, whichever it is, but none of `apart_KD`, to which others lead.
     """
-    rows = torch.randperm(len(image_N3HW), generator=generator)[:num]
+    if not triggers:
+        return
+    values, parts, rows = [], [], []
     with torch.enable_grad():
-        values = trigger.values.detach().requires_grad_(True)
-        trigger.values = values
-        triggered = trigger.apply(image_N3HW[rows].float() / 255, generator)
-        embedded = model.encode_image(clip.normalise(triggered)).float()
-        image_ND = functional.normalize(embedded, dim=-1)
-        found = concentrate(image_ND, clean_ND[rows], aim_D=trigger.aim_D)
-        if apart_KD is not None and len(apart_KD):
-            found = found + apart_weight * (image_ND @ apart_KD.T).amax(dim=1).mean()
-        (gradient,) = torch.autograd.grad(found, values)
-    trigger.values = values.detach()
-    trigger.step(gradient)
-
-
-def skip_draws(trigger: InventedTrigger, image_N3HW: Tensor, *, generator: torch.Generator) -> None:
-    """Leaves the generator where `invent` would, where another process makes the trigger's step."""
-    torch.randperm(len(image_N3HW), generator=generator)
-    trigger.apply(image_N3HW[:1].float() / 255, generator)
+        for trigger, generator in zip(triggers, generators, strict=True):
+            rows.append(torch.randperm(len(image_N3HW), generator=generator)[:num])
+            trigger.values = trigger.values.detach().requires_grad_(True)
+            values.append(trigger.values)
+            parts.append(trigger.apply(image_N3HW[rows[-1]].float() / 255, generator))
+        embedded = model.encode_image(clip.normalise(torch.cat(parts))).float()
+        per_trigger = torch.split(functional.normalize(embedded, dim=-1), [len(part) for part in parts])
+        found = embedded.new_zeros(())
+        for trigger, image_ND, row in zip(triggers, per_trigger, rows, strict=True):
+            found = found + concentrate(image_ND, clean_ND[row], aim_D=trigger.aim_D)
+            if apart_KD is not None and len(apart_KD):
+                found = found + apart_weight * (image_ND @ apart_KD.T).amax(dim=1).mean()
+        gradients = torch.autograd.grad(found, values)
+    for trigger, gradient in zip(triggers, gradients, strict=True):
+        trigger.values = trigger.values.detach()
+        trigger.step(gradient)
 
 
 def concentrate(image_ND: Tensor, clean_ND: Tensor, *, aim_D: Tensor | None = None) -> Tensor:

@@ -1,6 +1,7 @@
 """Images are passed on as they are, or named with what is wrong."""
 
 import io
+import random
 import struct
 import zlib
 from pathlib import Path
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from pipeline.captions import images
 from pipeline.captions.images import check_image, read_images
 from pipeline.captions.readers import InputOptions, open_source
 from tests.small_inputs import image_bytes, write_tar
@@ -87,3 +89,43 @@ def test_parquet_images_by_row(tmp_path: Path) -> None:
     )
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=2)
     assert [status for _, status in found(tmp_path / "a.parquet")[0]] == ["ok", "none", "broken", "none"]
+
+
+def jpegs() -> list[bytes]:
+    """Pictures as several programs write them: grey, coloured, CMYK, progressive, with a comment, a resolution."""
+    files = []
+    for mode in ("L", "RGB", "CMYK"):
+        for more in ({}, {"progressive": True}, {"comment": b"hi"}, {"dpi": (72, 72)}):
+            file = io.BytesIO()
+            Image.new(mode, (40, 30)).save(file, "JPEG", **more)
+            files.append(file.getvalue())
+    return files
+
+
+def test_plain_jpegs_are_judged_as_pillow_judges_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw, whole = random.Random(0), jpegs()
+    assert sum(images._plain_jpeg_size(data) == (40, 30) for data in whole) == 8
+    files = whole + [changed(draw.choice(whole), draw) for _ in range(1_500)]
+    ours = [check_image(data) for data in files]
+    plain = sum(images._plain_jpeg_size(data) is not None for data in files)
+    monkeypatch.setattr(images, "_plain_jpeg_size", lambda _: None)
+    assert ours == [check_image(data) for data in files]
+    assert 300 < plain < 1_200
+    assert {status for status, _ in ours} >= {"ok", "broken"}
+
+
+def changed(data: bytes, draw: random.Random) -> bytes:
+    """With some bytes of its headers changed, left out or put in."""
+    found = bytearray(data)
+    for _ in range(draw.choice((1, 1, 2, 3))):
+        at = draw.randrange(min(len(found), 640))
+        how = draw.random()
+        if how < 0.6:
+            found[at] = draw.randrange(256)
+        elif how < 0.8:
+            del found[at : at + draw.randrange(1, 5)]
+        else:
+            found[at:at] = bytes(
+                draw.choice((0, 255, draw.randrange(256))) for _ in range(draw.randrange(1, 4))
+            )
+    return bytes(found)

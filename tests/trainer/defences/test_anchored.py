@@ -70,7 +70,7 @@ def test_inventing_leads_images_together_and_away(kind: str, clip: ClipModel, ba
 
     before = aim()
     for _ in range(10):
-        invent(trigger, teacher.model, clip, batch.image_M3HW, clean, generator=generator, num=12)
+        invent([trigger], teacher.model, clip, batch.image_M3HW, clean, generators=[generator], num=12)
     assert aim() < before
 
 
