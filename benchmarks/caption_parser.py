@@ -24,7 +24,8 @@ import spacy  # noqa: TID251 - the teacher as its users run it
 from benchmarks.graph_scores import Score, score, triples
 from pipeline.caption_parser.corpus import SourceCaption, read_all
 from pipeline.scene_graphs.building import build_graph
-from pipeline.scene_graphs.parser import BUNDLED, BUNDLED_FOLDER, CaptionParser, to_tree
+from pipeline.scene_graphs.identity import BUNDLED, BUNDLED_FOLDER
+from pipeline.scene_graphs.parser import CaptionParser, to_tree
 from pipeline.scene_graphs.reference_rules import load_reference
 
 NUM_SPEED_CAPTIONS = 1_200

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from pipeline.caption_parser.morphology import CaptionMorphology
-from pipeline.scene_graphs.parser import BUNDLED_FOLDER
+from pipeline.scene_graphs.identity import BUNDLED_FOLDER
 from pipeline.schema import SceneGraph
 
 Words = tuple[str, ...]

@@ -1,7 +1,7 @@
 """How fast the trainer prepares batches from files: 500 x 375 JPEGs to 224 px, for `ft` and for `cleanclip`.
 
     OMP_NUM_THREADS=1 python -m benchmarks.trainer_data [--samples 512] [--workers 1 --workers 2]
-        [--before CHECKOUT] [--no-sides]
+        [--before CHECKOUT] [--no-sides] [--method ft]
 
 Prints a Markdown table: samples per second of CPU time in one process, and beside it those of open_clip's own loader
 with the same decoding, resizing, normalising and tokens (for `cleanclip` the same AutoAugment views and second texts,
@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument("--before", type=Path, help="a checkout to compare with")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--no-sides", action="store_true", help="workers alone")
+    parser.add_argument("--method", action="append", choices=METHODS)
     parser.add_argument("--side", nargs=4, help=argparse.SUPPRESS)  # which, method, workers, shards
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -59,13 +60,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         shards = write_photographs(Path(folder), options.samples)
         sides = ["ours", "open_clip"] + (["before"] if options.before else [])
+        methods = options.method or list(METHODS)
         if not options.no_sides:
             print("| method | ours | " + " | ".join(f"{side} | ratio" for side in sides[1:]) + " |")
-        for method in () if options.no_sides else METHODS:
+        for method in () if options.no_sides else methods:
             found = in_turns([(side, method, "0") for side in sides], shards, options)
             told = " | ".join(f"{each:.0f} | {found[0] / each:.2f}" for each in found[1:])
             print(f"| {method} | {found[0]:.0f} | {told} |", flush=True)
-        for method in METHODS if options.workers else ():
+        for method in methods if options.workers else ():
             rows = [("ours", method, str(workers)) for workers in options.workers]
             *found, two = in_turns([*rows, ("two", method, "1")], shards, options)
             for workers, each in zip(options.workers, found, strict=True):

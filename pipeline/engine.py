@@ -6,6 +6,7 @@ folders that its parent holds. With Ray, Ray decides where a part is done, and a
 """
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import signal
@@ -64,6 +65,18 @@ def map_parts(
     else:
         results = _in_workers(function, parts, min(workers, len(parts)), tell)
     return _with_progress(results, len(parts), label)
+
+
+@contextlib.contextmanager
+def without_garbage_collection() -> Iterator[None]:
+    """Keep Python from searching the many small records of a batch for cycles: they have none."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 # --------------------------------------------------------------------------------------------------- in this process

@@ -16,7 +16,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pipeline import __version__
 from pipeline.captions.columns import clean
@@ -31,7 +31,7 @@ from pipeline.captions.ingest import (
 )
 from pipeline.captions.readers import InputOptions, Source, open_source
 from pipeline.croissant import CROISSANT, describe_tables
-from pipeline.engine import map_parts, ray_cluster, workers_kept
+from pipeline.engine import map_parts, ray_cluster, without_garbage_collection, workers_kept
 from pipeline.errors import UserError
 from pipeline.lexicons.loading import Lexicons, load_lexicons
 from pipeline.manifest import MANIFEST, read_files, write_manifest
@@ -46,7 +46,7 @@ from pipeline.records import (
     read_record,
     recorded_parts,
 )
-from pipeline.scene_graphs.parser import CaptionParser, without_garbage_collection
+from pipeline.scene_graphs.identity import BUNDLED, bundled_identity
 from pipeline.schema import MAX_CAPTION_CHARACTERS, Caption, SceneGraph, Subcaption
 from pipeline.shards import write_shard
 from pipeline.storage import (
@@ -74,6 +74,9 @@ from pipeline.tables import (
     scene_graphs_table,
     subcaptions_table,
 )
+
+if TYPE_CHECKING:
+    from pipeline.scene_graphs.parser import CaptionParser
 
 MADE_WITH: Final = "stages"
 """The folder that says of each stage what it was made with: in the stages' own, it would be read as a table."""
@@ -167,8 +170,14 @@ class Stage:
 
 
 @functools.lru_cache(maxsize=1)
-def _parser(spec: str, rules: str) -> CaptionParser:
+def _parser(spec: str, rules: str) -> "CaptionParser":
+    from pipeline.scene_graphs.parser import CaptionParser  # loads spaCy, for who parses alone
+
     return CaptionParser(spec, rules=rules)
+
+
+def _parser_identity(spec: str, rules: str) -> dict[str, str]:
+    return bundled_identity(rules) if spec == BUNDLED else _parser(spec, rules).identity()
 
 
 @functools.lru_cache(maxsize=1)
@@ -262,7 +271,7 @@ STAGES: Final[Mapping[str, Stage]] = {
     ),
     "scene_graphs": Stage(
         names=("{:05d}.parquet",),
-        identity=lambda options, _: {"parser": _parser(options.parser, options.rules).identity()},
+        identity=lambda options, _: {"parser": _parser_identity(options.parser, options.rules)},
         make=_make_scene_graphs,
         tells_status=True,
     ),

@@ -189,3 +189,11 @@ def test_no_document_cites_a_page_that_is_not_here() -> None:
 def test_findings_stand_under_their_day() -> None:
     headings = re.findall(r"^## (.*)$", (ROOT / "docs" / "LOG.md").read_text("utf-8"), re.MULTILINE)
     assert headings == sorted((date.fromisoformat(day).isoformat() for day in headings), reverse=True)
+
+
+def test_code_for_gpus_is_listed_where_none_was_at_hand() -> None:
+    _, _, listed = (ROOT / "docs" / "training.md").read_text("utf-8").partition("## Not tried on a GPU")
+    files = [path.relative_to(ROOT) for path in sorted((ROOT / "trainer").rglob("*.py"))]
+    with_cuda = [f for f in files if re.search(r'torch\.cuda|"cuda"|"nccl"', (ROOT / f).read_text("utf-8"))]
+    assert len(with_cuda) > 5
+    assert [str(file) for file in with_cuda if f"`{file}`" not in listed] == []

@@ -8,8 +8,6 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, overload
 
-import numpy as np
-
 from pipeline.errors import UserError
 
 MOST_BYTES: Final = 2**32 - 1
@@ -57,6 +55,8 @@ class Keys(Sequence[str]):
 
     def repeated(self) -> str | None:
         """A key that stands in it twice, if there is one."""
+        import numpy as np  # here: `trainer data` runs where no trainer is installed
+
         hashes = np.fromiter(map(hash, self), dtype=np.int64, count=len(self))
         hashes.sort()
         suspects = set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())

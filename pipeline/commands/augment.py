@@ -10,8 +10,6 @@ from pipeline.captions.readers import InputOptions, open_source
 from pipeline.commands.options import Input, Out
 from pipeline.console import from_options
 from pipeline.engine import usable_cores
-from pipeline.scene_graphs.explain import explain_svg, explain_text
-from pipeline.scene_graphs.parser import CaptionParser
 from pipeline.stages import PipelineOptions, run_stages
 from pipeline.storage import forgo_pandas, write_text
 from pipeline.subcaptions.making import SubcaptionOptions
@@ -76,6 +74,9 @@ def write_shards(
 
 
 def _explain(caption: str, out: Path | None, parser: str, rules: str) -> None:
+    from pipeline.scene_graphs.explain import explain_svg, explain_text  # both load spaCy
+    from pipeline.scene_graphs.parser import CaptionParser
+
     loaded = CaptionParser(parser, rules=rules)
     typer.echo(explain_text(caption, loaded))
     if out is not None:

@@ -10,6 +10,7 @@ import json
 import math
 import re
 import shutil
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -20,6 +21,8 @@ from typing import IO, Any, Final
 
 import duckdb  # noqa: TID251
 import pyarrow as pa
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from pipeline.errors import UserError
 from pipeline.storage import NarrowScan, read_lexicon_tables, scan_tables, write_table, write_text
@@ -121,6 +124,7 @@ def run_query(folder: Path, sql: str, options: QueryOptions, *, terminal: IO[str
     with (  # closed when done: its threads still read, and must not outlive the interpreter
         closing(connect(folder, memory_limit=options.memory_limit, reads=reads)) as connection,
         _limited(connection, options.time_limit),
+        _watched(folder, options.time_limit),
     ):
         relation = _select(connection, saved.get(sql, sql))
         if options.format == "table" and options.out is None:
@@ -135,6 +139,16 @@ def run_query(folder: Path, sql: str, options: QueryOptions, *, terminal: IO[str
         text = io.StringIO()
         _print(table, options.format, text)
         write_text(options.out, text.getvalue())
+
+
+@contextmanager
+def _watched(folder: Path, seconds: float) -> Iterator[None]:
+    """Says on a terminal for how long a query has run, and how long it may: DuckDB cannot know how much is left."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    shown = Console(stderr=True)
+    with Progress(*columns, console=shown, transient=True, disable=not sys.stderr.isatty()) as progress:
+        progress.add_task(f"asking, at most {seconds:g} s: {folder}")
+        yield
 
 
 @contextmanager

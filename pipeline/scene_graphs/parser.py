@@ -5,13 +5,10 @@ into a graph by a rule set: "default" (`rules.py`), or "sng" (`reference_rules.p
 or a status word; nothing is raised for a caption.
 """
 
-import gc
-import hashlib
 import importlib.util
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -29,18 +26,17 @@ from thinc.api import use_ops
 
 from pipeline import schema
 from pipeline.caption_parser.prediction import Analysis, Prediction
+from pipeline.engine import without_garbage_collection
 from pipeline.errors import UserError, first_line
 from pipeline.scene_graphs import words as known_words
 from pipeline.scene_graphs.building import build_graph, join_graphs
 from pipeline.scene_graphs.dependency_trees import Tree
+from pipeline.scene_graphs.identity import BUNDLED, BUNDLED_FOLDER, check_rules, identify
 from pipeline.scene_graphs.language import is_foreign
 from pipeline.scene_graphs.reference_rules import load_reference, reference_graph
 from pipeline.schema import SceneGraph
 
-BUNDLED: Final = "bundled"
 STORED_TOKENIZER: Final = "cleanerclip.StoredTokenizer.v1"
-RULE_SETS: Final = ("default", "sng")
-BUNDLED_FOLDER: Final = Path(__file__).parents[1] / "caption_parser" / "model"
 BATCH_SIZE: Final = 2_048
 """Captions between two clean-ups of spaCy's memory."""
 BATCH_CHARACTERS: Final = 400_000
@@ -61,8 +57,7 @@ class CaptionParser:
     """
 
     def __init__(self, spec: str = BUNDLED, *, rules: str = "default") -> None:
-        if rules not in RULE_SETS:
-            raise UserError(f"Rules {rules!r} are unknown: use one of {', '.join(RULE_SETS)}.")
+        check_rules(rules)
         self.spec = spec
         self.rules = rules
         self._nlp, self._folder = load_pipeline(spec)
@@ -85,12 +80,8 @@ class CaptionParser:
     def identity(self) -> dict[str, str]:
         """What a manifest keeps of this parser: name, version, sha256 of its files, rules."""
         meta = self._nlp.meta
-        return {
-            "name": BUNDLED if self.spec == BUNDLED else f"{meta['lang']}_{meta['name']}",
-            "version": str(meta["version"]),
-            "sha256": hash_folder(self._folder),
-            "rules": self.rules,
-        }
+        name = BUNDLED if self.spec == BUNDLED else f"{meta['lang']}_{meta['name']}"
+        return identify(name, str(meta["version"]), self._folder, self.rules)
 
     def _parse_batch(self, captions: Sequence[str]) -> dict[str, SceneGraph]:
         """The graphs of distinct captions."""
@@ -148,18 +139,6 @@ def split_batches(captions: Iterable[str]) -> Iterator[list[str]]:
         yield batch
 
 
-@contextmanager
-def without_garbage_collection() -> Iterator[None]:
-    """Keep Python from searching the many small records of a batch for cycles: they have none."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
-
-
 @registry.tokenizers(STORED_TOKENIZER)  # type: ignore[untyped-decorator,unused-ignore]
 def _stored_tokenizer() -> Callable[[Language], Tokenizer]:
     """Without the language's rules: those of the folder replace them, and to read 1,300 of them twice takes 0.1 s."""
@@ -189,16 +168,6 @@ def load_pipeline(spec: str) -> tuple[Language, Path]:
             f"Parser {spec!r} has no dependency parser; it has {', '.join(nlp.pipe_names) or 'nothing'}."
         )
     return nlp, Path(nlp.path) if nlp.path else folder
-
-
-def hash_folder(folder: Path) -> str:
-    """sha256 over the names and bytes of a folder's files, in sorted order."""
-    total = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
-            total.update(path.relative_to(folder).as_posix().encode() + b"\0")
-            total.update(hashlib.sha256(path.read_bytes()).digest())
-    return total.hexdigest()
 
 
 def caption_status(caption: str) -> str:

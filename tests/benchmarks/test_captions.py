@@ -4,7 +4,8 @@ import pytest
 
 from benchmarks import augment_captions, caption_parser, scene_graphs
 from pipeline.caption_parser.corpus import SourceCaption
-from pipeline.scene_graphs.parser import BUNDLED, BUNDLED_FOLDER, CaptionParser
+from pipeline.scene_graphs.identity import BUNDLED, BUNDLED_FOLDER
+from pipeline.scene_graphs.parser import CaptionParser
 from pipeline.scene_graphs.reference_rules import load_reference
 
 TEACHER = str(BUNDLED_FOLDER)

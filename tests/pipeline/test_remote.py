@@ -531,6 +531,33 @@ def test_the_trainer_and_the_lexicons_read_a_store(faults: Faults, tmp_path: Pat
     assert found.objects.terms == own.objects.terms
 
 
+def test_a_trainers_command_takes_urls(faults: Faults, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    put_input("shards/00000.tar", tmp_path=tmp_path)
+    faults.plan("GET", "shards/00000.tar", 503)
+    words = [
+        "poison",
+        "--trigger",
+        "badnet",
+        "--target",
+        "dog",
+        "--rate",
+        "0.5",
+        "--out",
+        str(tmp_path / "poisoned"),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "trainer", *words, "--shards", f"s3://{BUCKET}/shards/{{00000..00000}}.tar"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert faults.met == [503]
+    (tar,) = (tmp_path / "poisoned" / "shards").glob("*.tar")
+    assert len(list(read_tar(tar, wanted=None, faults=[]))) == len(CAPTIONS)
+
+
 def test_a_command_takes_urls(faults: Faults, tmp_path: Path) -> None:
     put_input("in/00000.tar", tmp_path=tmp_path)
     command = [sys.executable, "-m", "pipeline", "parse-captions", f"s3://{BUCKET}/in"]

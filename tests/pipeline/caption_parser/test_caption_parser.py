@@ -15,7 +15,8 @@ from pipeline.caption_parser.morphology import (
     singular_by_rule,
 )
 from pipeline.caption_parser.variants import TaggedCaption, as_web_text, collect_words, vary
-from pipeline.scene_graphs.parser import BUNDLED_FOLDER, CaptionParser
+from pipeline.scene_graphs.identity import BUNDLED_FOLDER
+from pipeline.scene_graphs.parser import CaptionParser
 from tests.places import REAL_DATA, ROOT
 
 NUM_BYTES_ALLOWED = 6_000_000

@@ -14,7 +14,8 @@ from pipeline.caption_parser.tokens import Tokens, adjoining_words
 from pipeline.caption_parser.transitions import doubtful
 from pipeline.caption_parser.word_table import WordTable
 from pipeline.scene_graphs.building import build_graph
-from pipeline.scene_graphs.parser import BUNDLED_FOLDER, CaptionParser, load_pipeline, to_tree
+from pipeline.scene_graphs.identity import BUNDLED_FOLDER
+from pipeline.scene_graphs.parser import CaptionParser, load_pipeline, to_tree
 from tests.places import REAL_DATA
 
 NLP, _ = load_pipeline(str(BUNDLED_FOLDER))

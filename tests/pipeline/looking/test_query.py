@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 from pathlib import Path
 
 import duckdb  # noqa: TID251
@@ -143,6 +144,20 @@ def test_a_damaged_part_is_one_line(folder: Path) -> None:
 def test_folder_without_data_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is it an output folder"):
         answer(tmp_path, "SELECT 1")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_is_told_that_a_query_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    assert json.loads(answer(folder, "SELECT count(*) AS rows FROM captions"))
+    assert "asking, at most 600 s" in terminal.getvalue()
+    monkeypatch.setattr(sys, "stderr", file := io.StringIO())
+    answer(folder, "SELECT count(*) AS rows FROM captions")
+    assert file.getvalue() == ""
 
 
 def test_saved_queries_say_what_they_give() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from pipeline.caption_parser.corpus import read_cc3m, read_factual
-from pipeline.scene_graphs.parser import BUNDLED_FOLDER, CaptionParser, caption_status
+from pipeline.scene_graphs.identity import BUNDLED_FOLDER
+from pipeline.scene_graphs.parser import CaptionParser, caption_status
 from pipeline.schema import OK, SceneGraph
 from tests.places import REAL_DATA
 
