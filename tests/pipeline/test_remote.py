@@ -523,7 +523,7 @@ def test_the_trainer_and_the_lexicons_read_a_store(faults: Faults, tmp_path: Pat
     put_input("shards/00000.tar", tmp_path=tmp_path)
     faults.plan("GET", "shards/00000.tar", 500)
     index = index_shards(find_shards(f"s3://{BUCKET}/shards/{{00000..00000}}.tar"))
-    assert index.keys == tuple(f"{number:05d}" for number in range(len(CAPTIONS)))
+    assert tuple(index.keys) == tuple(f"{number:05d}" for number in range(len(CAPTIONS)))
     for file in default_folder().iterdir():
         remote.as_remote(url(f"lexicons/{file.name}")).put(file)  # type: ignore[union-attr]
     found, own = load_lexicons(url("lexicons")), load_lexicons()
